@@ -72,3 +72,25 @@ impl fmt::Display for Algorithm {
         f.write_str(name.map_or("", |(name, _)| name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_algorithm_has_one_name() {
+        for (name, algorithm) in ALGORITHMS {
+            assert_eq!(Algorithm::from_name(name), Some(algorithm));
+            assert_eq!(algorithm.to_string(), name);
+            assert_eq!(Algorithm::from_name(&name.to_lowercase()), None);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_as_long_as_the_hash() {
+        for (name, algorithm) in ALGORITHMS {
+            let bits = name.strip_prefix("HS").map(|bits| bits.parse::<usize>().unwrap());
+            assert_eq!(algorithm.secret_len(), bits.map(|bits| bits / 8), "{name}");
+        }
+    }
+}

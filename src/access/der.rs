@@ -87,3 +87,105 @@ impl<'d> Reader<'d> {
         self.0.is_empty().then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a value in its only encoding.
+    fn value(tag: u8, contents: &[u8]) -> Vec<u8> {
+        let len = contents.len();
+        let len = match len {
+            0..=0x7f => vec![len as u8],
+            0x80..=0xff => vec![0x81, len as u8],
+            _ => vec![0x82, (len >> 8) as u8, len as u8],
+        };
+        [&[tag][..], &len, contents].concat()
+    }
+
+    fn info(algorithm: &[&[u8]], key: &[u8]) -> Vec<u8> {
+        let algorithm = value(SEQUENCE, &algorithm.concat());
+        value(SEQUENCE, &[algorithm, value(BIT_STRING, key)].concat())
+    }
+
+    fn ed25519() -> Vec<u8> {
+        info(&[&value(OBJECT, ED25519)], &[0; 33])
+    }
+
+    #[test]
+    fn lengths_have_one_encoding() {
+        for len in [1, 0x7f, 0x80, 0xff, 0x100, 0xffff] {
+            let der = value(SEQUENCE, &vec![7; len]);
+            assert!(is_sequence(&der), "{len}");
+            assert!(
+                !is_sequence(&der[..der.len() - 1]) && !is_sequence(&[&der[..], &[0]].concat())
+            );
+        }
+        let of = |len: &[u8], count: usize| [&[SEQUENCE], len, &vec![7; count][..]].concat();
+        for (len, count) in [
+            (&[0][..], 0),
+            (&[0x81, 0x7f], 0x7f),
+            (&[0x82, 0, 0x80], 0x80),
+            (&[0x83, 0, 1, 0], 0x100),
+            (&[0x80], 4),
+            (&[], 0),
+        ] {
+            assert!(!is_sequence(&of(len, count)), "{len:?}");
+        }
+        assert!(!is_sequence(&value(OBJECT, &[7])) && !is_sequence(b""));
+    }
+
+    #[test]
+    fn a_public_key_consists_of_its_algorithm_and_itself() {
+        let material = KeyMaterial::ed25519(&[0; 32]);
+        assert!(material.is_some());
+        assert_eq!(public_key(&ed25519()), material);
+        let object = |bytes| value(OBJECT, bytes);
+        let null = value(NULL, &[]);
+        let point = |len: usize| [&[0, 4], &vec![7; len][..]].concat();
+        assert_eq!(
+            public_key(&info(&[&object(EC), &object(P256)], &point(64))),
+            KeyMaterial::p256(&point(64)[1..])
+        );
+        assert_eq!(
+            public_key(&info(&[&object(EC), &object(P384)], &point(96))),
+            KeyMaterial::p384(&point(96)[1..])
+        );
+        for wrong in [
+            [&ed25519()[..], &[0]].concat(),
+            info(&[&object(ED25519), &null], &[0; 33]),
+            // Bits that do not belong to a byte.
+            info(&[&object(ED25519)], &[&[1][..], &[0; 32]].concat()),
+            info(&[&object(ED25519)], &[0; 32]),
+            info(&[&object(&ED25519[1..])], &[0; 33]),
+            info(&[&object(EC), &object(P256)], &point(96)),
+            info(&[&object(EC), &object(ED25519)], &point(64)),
+            info(&[&object(EC), &object(P256), &null], &point(64)),
+            info(&[&object(EC)], &point(64)),
+            value(SEQUENCE, &[&ed25519()[2..], &null[..]].concat()),
+        ] {
+            assert_eq!(public_key(&wrong), None, "{wrong:02x?}");
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_is_two_numbers() {
+        let (modulus, exponent) = (value(INTEGER, &[0x81; 257]), value(INTEGER, &[3]));
+        let key = value(SEQUENCE, &[&modulus[..], &exponent].concat());
+        let material = KeyMaterial::rsa(&[0x81; 257], &[3]);
+        assert!(material.is_some());
+        assert_eq!(rsa_public_key(&key), material);
+        let object = value(OBJECT, RSA);
+        let (bits, null) = ([&[0], &key[..]].concat(), value(NULL, &[]));
+        assert_eq!(public_key(&info(&[&object, &null], &bits)), material);
+        assert_eq!(public_key(&info(&[&object], &bits)), None);
+        assert_eq!(public_key(&info(&[&object, &null, &null], &bits)), None);
+        for wrong in [
+            value(SEQUENCE, &[&modulus[..], &exponent, &exponent].concat()),
+            value(SEQUENCE, &modulus),
+            [&key[..], &[0]].concat(),
+        ] {
+            assert_eq!(rsa_public_key(&wrong), None);
+        }
+    }
+}

@@ -172,3 +172,91 @@ fn without_zeros(number: &[u8]) -> &[u8] {
 fn bits(number: &[u8]) -> usize {
     number.first().map_or(0, |first| 8 * number.len() - first.leading_zeros() as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns an odd number of this many bits, behind a zero.
+    fn number(bits: usize) -> Vec<u8> {
+        let mut number = vec![0; bits.div_ceil(8) + 1];
+        number[1] |= 1 << ((bits - 1) % 8);
+        *number.last_mut().unwrap() |= 1;
+        number
+    }
+
+    #[test]
+    fn rsa_keys_have_2048_to_8192_bits_and_an_exponent_that_verifiers_agree_on() {
+        let exponent = [1, 0, 1];
+        for (bits, weak) in [(512, true), (2047, true), (2048, false), (4096, false), (8192, false)]
+        {
+            let key = KeyMaterial::rsa(&number(bits), &exponent).unwrap();
+            assert_eq!(key.is_weak(), weak, "{bits}");
+        }
+        assert_eq!(KeyMaterial::rsa(&number(8193), &exponent), None);
+        let modulus = number(2048);
+        for bits in [2, 17, 33] {
+            assert!(KeyMaterial::rsa(&modulus, &number(bits)).is_some(), "{bits}");
+        }
+        for exponent in [&number(34)[..], &[1], &[0], &[], &[1, 0, 0]] {
+            assert_eq!(KeyMaterial::rsa(&modulus, exponent), None, "{exponent:?}");
+        }
+        let mut even = modulus.clone();
+        *even.last_mut().unwrap() = 2;
+        assert_eq!(KeyMaterial::rsa(&even, &exponent), None);
+        let zeros = [&[0; 9], &modulus[..]].concat();
+        assert_eq!(KeyMaterial::rsa(&zeros, &[0, 1, 0, 1]), KeyMaterial::rsa(&modulus, &exponent));
+    }
+
+    #[test]
+    fn other_keys_have_one_length_and_form() {
+        let point = |first: u8, len: usize| [&[first], &vec![7; len][..]].concat();
+        assert!(KeyMaterial::p256(&point(4, 64)).is_some());
+        assert!(KeyMaterial::p384(&point(4, 96)).is_some());
+        assert!(KeyMaterial::ed25519(&[7; 32]).is_some());
+        for wrong in [point(2, 64), point(4, 63), point(4, 65), point(4, 96), point(2, 32), vec![]]
+        {
+            assert_eq!(KeyMaterial::p256(&wrong), None, "{wrong:?}");
+        }
+        for wrong in [point(3, 96), point(4, 95), point(4, 97), point(4, 64), vec![4]] {
+            assert_eq!(KeyMaterial::p384(&wrong), None, "{wrong:?}");
+        }
+        for wrong in [31, 33, 0] {
+            assert_eq!(KeyMaterial::ed25519(&vec![7; wrong]), None, "{wrong}");
+        }
+        assert!(!KeyMaterial::ed25519(&[7; 32]).unwrap().is_weak());
+    }
+
+    #[test]
+    fn each_kind_of_key_fits_its_own_algorithms() {
+        use Algorithm::{EdDsa, Es256, Es384, Hs256, Hs384, Hs512};
+        use Algorithm::{Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+        let rsa = [Rs256, Rs384, Rs512, Ps256, Ps384, Ps512];
+        let kinds = [
+            ("Secret", KeyMaterial::Secret([7; 64].into()), &[Hs256, Hs384, Hs512][..]),
+            ("Rsa", KeyMaterial::rsa(&number(2048), &[3]).unwrap(), &rsa),
+            ("P256", KeyMaterial::p256(&[4; 65]).unwrap(), &[Es256]),
+            ("P384", KeyMaterial::p384(&[4; 97]).unwrap(), &[Es384]),
+            ("Ed25519", KeyMaterial::ed25519(&[7; 32]).unwrap(), &[EdDsa]),
+        ];
+        let all: Vec<Algorithm> = kinds.iter().flat_map(|(.., own)| own.iter().copied()).collect();
+        for (shown, key, own) in kinds {
+            assert_eq!(key.default_algorithm(), own[0]);
+            for algorithm in &all {
+                assert_eq!(key.fits(*algorithm), own.contains(algorithm), "{shown} {algorithm}");
+            }
+            assert_eq!(format!("{key:?}"), shown);
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_used_with_an_algorithm_that_it_was_not_given() {
+        let sign = |with, message| hmac::sign(&hmac::Key::new(with, &[7; 64]), message);
+        let (short, long) = (sign(hmac::HMAC_SHA256, b"a"), sign(hmac::HMAC_SHA512, b"a"));
+        let material = KeyMaterial::Secret([7; 64].into());
+        let key = TokenKey { id: None, algorithms: vec![Algorithm::Hs512], material };
+        assert!(key.verifies(Algorithm::Hs512, b"a", long.as_ref()));
+        assert!(!key.verifies(Algorithm::Hs512, b"b", long.as_ref()));
+        assert!(!key.verifies(Algorithm::Hs256, b"a", short.as_ref()));
+    }
+}

@@ -140,4 +140,14 @@ mod tests {
         assert_eq!(parse(&[b"a=1", b"a"]), RequirementError::Contradiction);
         assert_eq!(parse(&[b"a=\xff"]), RequirementError::NotUtf8);
     }
+
+    #[test]
+    fn the_number_of_values_that_a_claim_may_have_is_known() {
+        let parse = |arguments: &[&[u8]]| Requirements::parse(arguments).unwrap();
+        let required = parse(&[b"aud=a", b"sub", b"aud=b", b"sub", b"exp=optional"]);
+        assert!(required.has_value());
+        let numbers = ["aud", "sub", "exp", "iss"].map(|name| required.number_of_values(name));
+        assert_eq!(numbers, [2, 0, 0, 0]);
+        assert!(!parse(&[b"sub", b"exp"]).has_value() && !parse(&[]).has_value());
+    }
 }

@@ -23,6 +23,9 @@ fn unusable_key_files_are_refused() {
     assert_eq!(refused(include_str!("rsa-1024.pem")), KeyFileError::Weak);
     let many = format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(64));
     assert_eq!(refused(&many), KeyFileError::TooManyKeys);
+    let many = |count| include_str!("ed25519.pem").repeat(count);
+    assert_eq!(refused(&many(65)), KeyFileError::TooManyKeys);
+    assert_eq!(trusted(many(64).as_bytes(), KeyFormat::Recognized, &[]).len(), 64);
     assert_eq!(
         key_file::parse(RSA_PEM.as_bytes(), KeyFormat::Recognized, &[Algorithm::Es256])
             .unwrap_err(),
@@ -34,6 +37,7 @@ fn unusable_key_files_are_refused() {
     }
     let parsed = key_file::parse(b"a b", KeyFormat::Base64Secret, &[]);
     assert_eq!(parsed.unwrap_err(), KeyFileError::NotBase64);
+    assert!(key_file::parse(&vec![b'a'; key_file::MAX_BYTES], KeyFormat::Secret, &[]).is_ok());
     let large = vec![b'a'; key_file::MAX_BYTES + 1];
     let parsed = key_file::parse(&large, KeyFormat::Secret, &[]);
     assert_eq!(parsed.unwrap_err(), KeyFileError::TooLarge);

@@ -95,3 +95,36 @@ pub fn set_visit_steps(steps: usize) {
 pub fn set_turn_steps(steps: usize) {
     TURN_OF_TEST.set(steps);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_after_its_steps() {
+        let mut budget = Budget::with_steps(3);
+        let steps = [(); 4].map(|()| (budget.is_spent(), budget.step()));
+        assert_eq!(steps, [(false, true), (false, true), (false, true), (true, false)]);
+        let mut budget = Budget::with_steps(3);
+        budget.spend(2);
+        assert!(!budget.is_spent());
+        budget.spend(2);
+        assert!(budget.is_spent() && !budget.step());
+    }
+
+    #[test]
+    fn fewer_events_are_freed_in_a_hold_the_larger_they_are() {
+        let freed = |blocks| {
+            let mut budget = Budget::for_hold();
+            let mut events = 0;
+            while !budget.is_spent() {
+                budget.spend_on_freeing(blocks);
+                events += 1;
+            }
+            events
+        };
+        assert!((500..2_000).contains(&freed(1)), "{}", freed(1));
+        assert!((100..400).contains(&freed(64)), "{}", freed(64));
+        assert!((2..10).contains(&freed(4_096)), "{}", freed(4_096));
+    }
+}

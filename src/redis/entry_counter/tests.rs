@@ -1,6 +1,9 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::redis::entry::Entry;
 use crate::sse::id::EntryId;
+use proptest::prelude::*;
 use PageAudit::{Complete, Lost, StartedOver};
 
 fn id(ms: u64) -> ReportedId {
@@ -164,4 +167,103 @@ fn where_the_number_is_not_known_the_first_entry_and_deletions_decide() {
     let old = about(Some(7), 7, 7).map(|about| About { added: None, ..about });
     assert_eq!(counter(5, None).count(&page(&[7], old)), Complete);
     assert_eq!(counter(9, None).count(&page(&[], old)), StartedOver);
+}
+
+/// A stream in Redis 7, and a reader of it.
+#[derive(Default)]
+struct Stream {
+    entries: BTreeSet<u64>,
+    newest: u64,
+    added: u64,
+    max_deleted: u64,
+    /// Up to where the stream was read, and what was removed before it was.
+    position: u64,
+    lost: BTreeSet<u64>,
+    losses: usize,
+    reports: usize,
+}
+
+impl Stream {
+    fn about(&self) -> About {
+        About {
+            first: self.entries.first().map(|first| id(*first)),
+            whole: self.added == self.entries.len() as u64,
+            newest: id(self.newest),
+            added: Some(self.added),
+            max_deleted: Some(id(self.max_deleted)),
+        }
+    }
+
+    fn add(&mut self, step: u64) {
+        (self.newest, self.added) = (self.newest + step, self.added + 1);
+        self.entries.insert(self.newest);
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(gone) = self.entries.iter().copied().nth(index) else { return };
+        self.entries.remove(&gone);
+        if index > 0 {
+            self.max_deleted = self.max_deleted.max(gone);
+        }
+        if gone > self.position {
+            self.lost.insert(gone);
+            self.losses += 1;
+        }
+    }
+
+    /// Reads a page of at most this many entries, and perhaps the description.
+    fn read(&mut self, counter: &mut EntryCounter, most: usize, is_described: bool) {
+        let ids: Vec<u64> = self.entries.range(self.position + 1..).copied().take(most).collect();
+        let about = is_described.then(|| self.about());
+        let audit = counter.count(&StreamPage { more: ids.len() == most, ..page(&ids, about) });
+        if let Lost(up_to) = audit {
+            assert!(up_to > id(self.position), "{up_to} was read before");
+            self.lost.retain(|lost| id(*lost) > up_to);
+            self.reports += 1;
+        }
+        assert_ne!(audit, StartedOver);
+        self.position = ids.last().copied().unwrap_or(self.position);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Add(u64),
+    Remove(usize),
+    Read(usize, bool),
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let operation = prop_oneof![
+        3 => (1..4u64).prop_map(Operation::Add),
+        1 => (0..6usize).prop_map(Operation::Remove),
+        2 => (1..4usize, any::<bool>()).prop_map(|(most, about)| Operation::Read(most, about)),
+    ];
+    prop::collection::vec(operation, 0..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// It is known how many entries were added before.
+    #[test]
+    fn every_entry_is_read_or_reported_as_lost_and_nothing_else_is(operations in operations()) {
+        let mut stream = Stream::default();
+        stream.add(5);
+        stream.position = 5;
+        let mut counter = counter(5, Some(1));
+        for operation in operations {
+            match operation {
+                Operation::Add(step) => stream.add(step),
+                Operation::Remove(index) => stream.remove(index),
+                Operation::Read(most, about) => stream.read(&mut counter, most, about),
+            }
+        }
+        for _ in 0..30 {
+            stream.read(&mut counter, 3, true);
+        }
+        prop_assert!(stream.lost.is_empty(), "{:?} lost, and nobody noticed", stream.lost);
+        prop_assert!(!counter.is_behind());
+        prop_assert!(stream.reports <= stream.losses);
+    }
 }

@@ -160,3 +160,25 @@ fn a_loss_is_between_the_entries_where_others_are_missing() {
         assert_eq!(steps(SyncState::Nothing, &stream, policy), unknown, "{about:?}");
     }
 }
+
+#[test]
+fn entries_that_disappear_behind_the_last_page_are_noticed_each_time() {
+    let policy = policy(Source::Streams, (5, 0));
+    let had = SyncState::Interrupted(entry_id(5).into());
+    let mut catch_up = CatchUp::new(Vec::new(), had, read(had));
+    let mut take = |ids: &[u64], more: bool, deleted: u64| {
+        let entries = ids.iter().map(|id| entry(*id, None)).collect();
+        let max_deleted = Some(entry_id(deleted).into());
+        let about = Some(About { max_deleted, ..about(3, deleted.max(11), false) });
+        let page = StreamPage { entries, more, about, length: None };
+        let (fetched, done) = catch_up.take(page, policy);
+        let read: Vec<u64> = fetched.entries.iter().map(|entry| entry.id.ms()).collect();
+        (read, fetched.missing, done)
+    };
+    assert_eq!(take(&[6], false, 8), (vec![6], Loss::Nothing, false));
+    assert_eq!(take(&[7, 9], true, 8), (vec![7], Loss::Nothing, false));
+    let before_9 = Loss::UpTo(entry_id(9).before());
+    assert_eq!(take(&[9, 10], true, 8), (vec![9, 10], before_9, false));
+    assert_eq!(take(&[11], false, 12), (vec![11], Loss::Nothing, false));
+    assert_eq!(take(&[], false, 12), (vec![], up_to(12), true));
+}
