@@ -20,6 +20,7 @@
 //! - `address`, `keys`: the URL of `redis`, and the names of keys and channels, which publishers
 //!   use
 //! - `link`, `backoff`: a connection to the node that holds the hub, and when to try again
+//! - `log_limit`: how often a problem is logged that recurs
 
 pub mod address;
 pub mod context;
@@ -39,6 +40,7 @@ mod fetcher;
 mod inbox;
 mod limits;
 mod link;
+mod log_limit;
 mod message;
 mod message_order;
 mod ordered_event;

@@ -61,6 +61,7 @@ use super::catch_up::FetchPolicy;
 use super::ended::Ended;
 use super::inbox::Inbox;
 use super::link::{self, Link};
+use super::log_limit::LogLimit;
 use super::phase::Phase;
 use super::token::Token;
 use super::waiting::WaitingBytes;
@@ -83,9 +84,6 @@ use crate::redis::subscribe::{Subscribe, WantedChannel};
 use crate::redis::subscription_table::SubscriptionTable;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::EntryId;
-
-/// Minimum interval between two log lines about the same problem.
-pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A process that holds the subscription.
 #[derive(Clone)]
@@ -151,10 +149,12 @@ pub struct Session {
     pub(super) no_token_logged: bool,
     /// Whether it has been logged that disconnected users cannot be read.
     pub(super) users_refusal_logged: bool,
-    pub(super) too_large_logged: Option<Instant>,
-    pub(super) full_logged: Option<Instant>,
-    pub(super) implausible_logged: Option<Instant>,
-    pub(super) started_over_logged: Option<Instant>,
+    /// Limits the log lines about these problems: events that are too large, too many messages
+    /// that wait, implausible ids, and streams that have started over.
+    pub(super) too_large_lines: LogLimit,
+    pub(super) full_lines: LogLimit,
+    implausible_lines: LogLimit,
+    started_over_lines: LogLimit,
     /// When it was last waited in vain for the delivery of events.
     pub(super) undelivered: Option<Instant>,
     /// Whether the clock in Redis had fallen behind when the connection began: each stream may
@@ -205,10 +205,10 @@ impl Session {
             refusal_logged: false,
             no_token_logged: false,
             users_refusal_logged: false,
-            too_large_logged: None,
-            full_logged: None,
-            implausible_logged: None,
-            started_over_logged: None,
+            too_large_lines: LogLimit::default(),
+            full_lines: LogLimit::default(),
+            implausible_lines: LogLimit::default(),
+            started_over_lines: LogLimit::default(),
             undelivered: None,
             clock_fell_back: false,
             finished,
@@ -328,10 +328,9 @@ impl Session {
 
     /// Logs that a channel's stream in Redis was replaced, or has lost its newest entries.
     pub(super) fn log_started_over(&mut self, name: &[u8]) {
-        if self.started_over_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+        if !self.started_over_lines.permits() {
             return;
         }
-        self.started_over_logged = Some(Instant::now());
         self.context.log(
             LogLevel::Warn,
             format_args!(
@@ -343,10 +342,9 @@ impl Session {
     }
 
     fn log_implausible(&mut self, name: &[u8], id: ReportedId) {
-        if self.implausible_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+        if !self.implausible_lines.permits() {
             return;
         }
-        self.implausible_logged = Some(Instant::now());
         self.context.log(
             LogLevel::Warn,
             format_args!(

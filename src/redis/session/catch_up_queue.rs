@@ -12,6 +12,7 @@ use crate::redis::catch_up::{CatchUp, Fetched};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
 use crate::redis::fetcher::Fetcher;
+use crate::redis::log_limit::LogLimit;
 use crate::redis::session::page_reader::{
     CaughtUp, FirstPages, Further, Long, PageReader, TOGETHER,
 };
@@ -21,10 +22,8 @@ use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::task::Task;
 use crate::sse::escaped::Escaped;
 
-/// How long a channel may take before it is logged, and the minimum interval between two such
-/// lines.
+/// How long a channel may take before it is logged.
 const LOG_AFTER: Duration = Duration::from_secs(5);
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The channels that are catching up.
 pub struct CatchUpQueue {
@@ -40,7 +39,7 @@ pub struct CatchUpQueue {
     /// Channels with open streams that have missed events, and that have not caught up since
     /// the connection started.
     pub(in crate::redis) unsettled: HashSet<Box<[u8]>>,
-    logged: Option<Instant>,
+    log_limit: LogLimit,
 }
 
 struct Fetchers {
@@ -61,7 +60,7 @@ impl CatchUpQueue {
             in_progress: None,
             fetchers: Fetchers { first: fetcher(), long: fetcher(), strays: fetcher() },
             unsettled: HashSet::new(),
-            logged: None,
+            log_limit: LogLimit::default(),
         }
     }
 
@@ -258,8 +257,7 @@ impl Session {
                 None => return,
             },
         };
-        if self.catch_ups.logged.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL) {
-            self.catch_ups.logged = Some(Instant::now());
+        if self.catch_ups.log_limit.permits() {
             self.context.log(LogLevel::Warn, format_args!("{what}"));
         }
     }

@@ -12,7 +12,7 @@ use crate::redis::inbox::Push;
 use crate::redis::message::{self, parse_control, Control, Message};
 use crate::redis::message_order::{classify, ChannelOrder, DeliveryMode, InOrder, MessageAction};
 use crate::redis::ordered_event::{ingest, OrderedEvent};
-use crate::redis::session::{Session, LOG_INTERVAL};
+use crate::redis::session::Session;
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::token::Token;
 use crate::redis::waiting::Admission;
@@ -287,10 +287,9 @@ impl Session {
     }
 
     pub(in crate::redis) fn log_too_large(&mut self, channel: &[u8], bytes: u64) {
-        if self.too_large_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+        if !self.too_large_lines.permits() {
             return;
         }
-        self.too_large_logged = Some(Instant::now());
         self.context.log(
             crate::redis::context::LogLevel::Warn,
             format_args!(
@@ -351,10 +350,9 @@ impl Session {
     }
 
     fn log_full_channel(&mut self, name: &[u8]) {
-        if self.full_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+        if !self.full_lines.permits() {
             return;
         }
-        self.full_logged = Some(tokio::time::Instant::now());
         self.context.log(
             crate::redis::context::LogLevel::Warn,
             format_args!(

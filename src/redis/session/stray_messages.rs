@@ -6,13 +6,14 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use ::redis::RedisError;
-use tokio::time::{sleep, Instant};
+use tokio::time::sleep;
 
 use crate::hub::{pattern_of, Membership, Provenance, ReportedId};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
+use crate::redis::log_limit::LogLimit;
 use crate::redis::ordered_event::OrderedEvent;
-use crate::redis::session::{Session, LOG_INTERVAL};
+use crate::redis::session::Session;
 use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
 use crate::redis::subscription_table::FollowedChannel;
 use crate::sse::escaped::Escaped;
@@ -36,7 +37,7 @@ pub struct Strays {
     dropped: HashSet<Box<[u8]>>,
     /// Whether there were more than that; any pattern may match one of them.
     any_dropped: bool,
-    logged: Option<Instant>,
+    log_limit: LogLimit,
 }
 
 impl Strays {
@@ -100,10 +101,9 @@ impl Session {
     }
 
     fn log_dropped(&mut self, name: &[u8]) {
-        if self.strays.logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+        if !self.strays.log_limit.permits() {
             return;
         }
-        self.strays.logged = Some(Instant::now());
         self.context.log(
             LogLevel::Warn,
             format_args!(

@@ -6,13 +6,12 @@
 
 use std::collections::HashSet;
 
-use tokio::time::Instant;
-
 use crate::hub::{shown as shown_name, Loss, ReportedId, Source, SyncState};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::entry_counter::PageAudit;
-use crate::redis::session::{Session, LOG_INTERVAL};
+use crate::redis::log_limit::LogLimit;
+use crate::redis::session::Session;
 use crate::redis::stream_page::StreamPage;
 use crate::sse::escaped::Escaped;
 
@@ -31,8 +30,8 @@ pub struct StreamAudit {
     again: usize,
     /// Channels that are still to be checked in this round.
     turn: Vec<Box<[u8]>>,
-    /// When removed entries were last logged.
-    logged: Option<Instant>,
+    /// Limits the log lines about removed entries.
+    log_limit: LogLimit,
 }
 
 /// Whether the entries of a page are appended.
@@ -121,10 +120,9 @@ impl Session {
     }
 
     fn log_lost_entries(&mut self, name: &[u8]) {
-        if self.audit.logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+        if !self.audit.log_limit.permits() {
             return;
         }
-        self.audit.logged = Some(Instant::now());
         self.context.log(
             LogLevel::Warn,
             format_args!(
