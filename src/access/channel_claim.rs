@@ -151,8 +151,13 @@ mod tests {
             for access in ["1", "null", "true", "{}", r#"["a",1]"#, r#"[["a"]]"#] {
                 assert_eq!(allowed(&claim(None, kind), access), None, "{access}");
             }
+            let longest = format!("\"{}\"", "a".repeat(255));
+            let longest = allowed(&claim(None, kind), &longest).unwrap();
+            assert!(longest.allows_name(&[b'a'; 255]) && !longest.allows_name(&[b'a'; 254]));
             let long = format!("\"{}\"", "a".repeat(256));
             assert_eq!(allowed(&claim(None, kind), &long), None);
+            let most = format!("[{}\"b\"]", "\"a\",".repeat(MAX_ENTRIES - 1));
+            assert!(allowed(&claim(None, kind), &most).unwrap().allows_name(b"b"));
             let many = format!("[{}\"\"]", "\"a\",".repeat(MAX_ENTRIES));
             assert_eq!(allowed(&claim(None, kind), &many), None);
         }

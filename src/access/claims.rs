@@ -83,3 +83,47 @@ fn milliseconds(seconds: f64) -> Option<u64> {
     let is_valid = seconds.is_finite() && seconds >= 0.0;
     is_valid.then(|| (seconds.min(MAX_SECONDS) * 1000.0) as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(text: &str) -> Claims {
+        Claims::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_claim_is_found_at_its_path() {
+        let claims = claims(r#"{"a":{"b":{"c":"x"},"n":5},"a.b":"y","l":[{"b":"z"}],"t":true}"#);
+        let at = |path: &[&str]| claims.text_at(path);
+        assert_eq!(at(&["a", "b", "c"]), Some("x".into()));
+        assert_eq!(at(&["a", "n"]), Some("5".into()));
+        assert_eq!(at(&["a.b"]), Some("y".into()));
+        assert_eq!((claims.text("t"), claims.text("a")), (Some("true".into()), None));
+        for path in [
+            &["a"][..],
+            &["a", "b"],
+            &["a", "b", "c", "d"],
+            &["b"],
+            &["l", "0", "b"],
+            &["a", "x"],
+            &[],
+        ] {
+            assert_eq!(at(path), None, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_null_is_not_there() {
+        let claims = claims(r#"{"a":null,"b":false,"c":{}}"#);
+        assert_eq!(["a", "b", "c", "d"].map(|name| claims.has(name)), [false, true, true, false]);
+        assert!(claims.has_any("b", &["x", "false"]) && !claims.has_any("c", &["{}"]));
+    }
+
+    #[test]
+    fn times_are_in_milliseconds() {
+        let claims = claims(r#"{"exp":1.5,"nbf":2,"iat":9007199254740993}"#);
+        assert_eq!((claims.expires, claims.not_before), (Some(1_500), Some(2_000)));
+        assert_eq!(claims.issued, Some((1 << 53) * 1_000));
+    }
+}

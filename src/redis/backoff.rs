@@ -37,6 +37,8 @@ mod tests {
         let waits: Vec<_> = (0..100).map(|_| backoff.next()).collect();
         assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(LONGEST)));
         assert!(waits.iter().any(|wait| *wait > Duration::from_millis(1_000)));
+        // Never so short that the next attempt is part of the same failure.
+        assert!(waits[10..].iter().all(|wait| *wait >= Duration::from_millis(LONGEST / 5)));
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(FIRST));
     }

@@ -192,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_takes_the_memory_of_its_type_and_data() {
+        let size = |kind: &str, data: &str| {
+            let fields = texts(&["event", kind, "data", data]);
+            let page = Value::Array(vec![Value::Array(vec![text("7-1"), fields])]);
+            entries(&page)[0].size()
+        };
+        let none = size("", "");
+        assert_eq!(size("", &"x".repeat(1_000)), none + 1_000);
+        assert_eq!(size(&"t".repeat(100), &"x".repeat(1_000)), none + 1_100);
+        assert!(none > 0);
+    }
+
+    #[test]
     fn anything_but_an_entry_is_skipped() {
         let good = Value::Array(vec![text("7-1"), texts(&["data", "D", "prev", "6-5"])]);
         let bad = [

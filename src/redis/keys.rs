@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn an_invalid_prefix_is_explained() {
+        for (prefix, word) in [
+            ("sse", "is used by hubs without a prefix"),
+            ("{", "brace"),
+            ("\n", "control character"),
+            (&"a".repeat(256), "255 bytes"),
+            ("__keyspace@", "Redis itself"),
+        ] {
+            let error = check_prefix(prefix).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_not_of_this_hub_has_no_channel() {
         let names = Keys::new("shop:");
         assert_eq!(names.channel_of_subject(b"news"), None);

@@ -21,6 +21,7 @@ mod scripts;
 mod store;
 mod streams;
 mod topologies;
+mod users;
 mod words;
 
 use std::cell::Cell;

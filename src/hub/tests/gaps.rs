@@ -274,3 +274,30 @@ fn a_new_client_receives_no_gap_event_for_what_is_lost_before_its_first_event() 
         assert_eq!(texts, ["300"]);
     }
 }
+
+#[test]
+fn deleting_a_stream_of_an_application_concerns_only_its_own_ids() {
+    let setup = connected_hub_of(1 << 18, Source::Streams, 100, 0);
+    let a = setup.subscribe("a", &[], Loss::Nothing);
+    setup.subscribe("b", &[], Loss::Nothing);
+    setup.live("a", 100);
+    setup.live("b", 900);
+    setup.hub.forget_for_all(setup.token, b"a", at(0)).unwrap();
+    setup.live("a", 200);
+    // A client that has received, from another nginx, more than was deleted.
+    assert_eq!(setup.resumed(&[a], "150-0"), (false, "200".into()));
+    assert_eq!(setup.resumed(&[a], "50-0"), (true, "200".into()));
+}
+
+#[test]
+fn what_redis_gives_back_is_not_lost_any_more() {
+    let setup = connected_hub();
+    let a = setup.subscribe("a", &[100, 200, 300], Loss::Nothing);
+    setup.evict("a", 3);
+    setup.hub.leave(a).unwrap();
+    let holders = setup.hub.join(setup.holder, b"a", at(0)).unwrap();
+    assert_eq!(setup.hub.leave_unsubscribed(setup.token, holders), Ok(true));
+    let a = setup.subscribe("a", &[200, 300], up_to(100));
+    assert_eq!(setup.resumed(&[a], "150-0"), (false, "200 300".into()));
+    assert_eq!(setup.resumed(&[a], "50-0"), (true, "200 300".into()));
+}

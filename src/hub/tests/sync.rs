@@ -301,3 +301,16 @@ fn requesting_a_sync_of_a_channel_that_the_holder_has_joined_adds_no_entry() {
     setup.hub.leave(member).unwrap();
     assert_eq!(setup.hub.request_sync(a).unwrap(), Some(setup.holder.slot));
 }
+
+#[test]
+fn what_arrives_through_a_pattern_does_not_make_a_channel_available_or_unavailable() {
+    let setup = connected_hub();
+    let [a, b] = ["a", "b"].map(|name| setup.listen(name));
+    setup.hub.set_unavailable(setup.token, b"b").unwrap();
+    for name in ["a", "b"] {
+        for _ in 0..2 {
+            setup.ingest(name, Provenance::Strayed(None), "x");
+        }
+    }
+    assert!(setup.hub.are_catching_up(&[a]) && !setup.hub.are_catching_up(&[b]));
+}

@@ -132,3 +132,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hub_may_move_with_sentinels_and_in_a_cluster() {
+    let may_move = |text: &str| Address::parse(text).expect("a URL").may_move();
+    assert!(may_move("redis+sentinel://a/m") && may_move("rediss+cluster://a"));
+    assert!(!may_move("redis://a") && !may_move("redis+unix:///a"));
+}

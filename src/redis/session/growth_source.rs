@@ -163,3 +163,31 @@ pub(in crate::redis) fn growth_query(context: &HubContext) -> Pipeline {
 fn reports_growth(flags: &str) -> bool {
     flags.contains('K') && (flags.contains('t') || flags.contains('A'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_flags_are_needed_whatever_the_form_of_the_reply() {
+        use GrowthSource::{Notified, Polled};
+        let bulk = |text: &str| Value::BulkString(text.into());
+        let simple = |text: &str| Value::SimpleString(text.into());
+        let name = || bulk("notify-keyspace-events");
+        for (flags, expected) in
+            [("Kt", Notified), ("AK", Notified), ("KEA", Notified), ("K", Polled), ("Et", Polled)]
+        {
+            for text in [bulk(flags), simple(flags)] {
+                let map = Value::Map(vec![(name(), text.clone())]);
+                assert_eq!(GrowthSource::read(&Ok(map)), expected, "{flags}");
+                let list = Value::Array(vec![name(), text]);
+                assert_eq!(GrowthSource::read(&Ok(list)), expected, "{flags}");
+            }
+        }
+        let refused = ::redis::make_extension_error("NOPERM".into(), None);
+        assert_eq!(GrowthSource::read(&Err(refused)), Polled);
+        for reply in [Value::Nil, Value::Map(vec![]), Value::Array(vec![name()]), bulk("Kt")] {
+            assert_eq!(GrowthSource::read(&Ok(reply)), Polled);
+        }
+    }
+}

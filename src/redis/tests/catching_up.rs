@@ -243,7 +243,8 @@ fn too_large_messages_and_entries_are_skipped_with_a_line() {
         redis.plain("a", &"x".repeat(200_000));
         redis.publish("a", "1");
         assert_eq!(nginx.receives("a", 1).await, ["1"]);
-        assert_eq!(nginx.logged("is larger than max_event_size and was skipped"), 1);
+        let line = "an event of 5000 bytes from Redis on channel \"a\" is larger than";
+        assert_eq!((nginx.logged(line), nginx.logged("max_event_size and was skipped")), (1, 1));
         redis.publish("b", &"x".repeat(200_000));
         redis.publish("b", "2");
         nginx.follow(&["b"]).await;
@@ -252,5 +253,22 @@ fn too_large_messages_and_entries_are_skipped_with_a_line() {
         pass(61_000).await;
         redis.plain("a", &"x".repeat(200_000));
         until("it is logged again", || nginx.logged("an event of 200000 bytes") == 1).await;
+    });
+}
+
+#[test]
+fn a_connection_for_reading_streams_is_closed_when_it_is_not_needed() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        assert_eq!(redis.connections(), 1);
+        nginx.follow(&["a"]).await;
+        pass(9_000).await;
+        assert_eq!(redis.connections(), 2);
+        pass(3_000).await;
+        assert_eq!(redis.connections(), 1);
+        redis.publish("b", "1");
+        nginx.follow(&["b"]).await;
+        assert_eq!(nginx.texts("b"), ["1"]);
+        assert_eq!(redis.connections(), 2);
     });
 }

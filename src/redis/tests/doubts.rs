@@ -181,3 +181,23 @@ fn a_forged_deletion_deletes_nothing() {
         assert_eq!(nginx.texts("a"), ["1", "2"]);
     });
 }
+
+#[test]
+fn a_channel_that_is_deleted_while_it_is_looked_up_has_nothing_from_before() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let pattern = nginx.follow_pattern("a*").await;
+        let id = pattern.position();
+        let settings = std::mem::take(&mut redis.state.borrow_mut().store.hashes);
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        redis.publish("a1", "1");
+        redis.state.borrow_mut().store.hashes = settings;
+        until("it is looked up", || redis.count("XRANGE sse:{sse}:s:a1") > 0).await;
+        assert_eq!(nginx.run(forget("a1")).await, Ok(ScriptResult::Forgotten(1)));
+        redis.publish("a1", "2");
+        redis.repair();
+        until("it arrives", || !pattern.resumed(&id).1.is_empty()).await;
+        pass(1_000).await;
+        assert_eq!(pattern.resumed(&id).1, ["2"]);
+    });
+}

@@ -171,6 +171,11 @@ impl FakeRedis {
         self.state.borrow().commands.iter().filter(|command| command.starts_with(words)).count()
     }
 
+    /// Returns the number of open connections.
+    pub fn connections(&self) -> usize {
+        self.state.borrow().connections.len()
+    }
+
     /// Returns the names and patterns that connections are subscribed to.
     pub fn subscriptions(&self) -> Vec<String> {
         let state = self.state.borrow();

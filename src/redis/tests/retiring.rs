@@ -109,3 +109,18 @@ fn a_lookup_that_takes_too_long_is_given_up_with_a_gap_event() {
         assert!(new.lines().is_empty(), "{:?}", new.lines());
     });
 }
+
+#[test]
+fn a_successor_that_has_come_is_not_kept_waiting_for_nothing() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        new.follow(&["a"]).await;
+        old.retire();
+        until("it comes", || old.hub.successor().is_some()).await;
+        let since = elapsed();
+        until("it retires", || old.has_retired()).await;
+        // Its supervisor pauses for 200 ms before it reports that.
+        assert!(elapsed() - since < 350, "{}", elapsed() - since);
+        assert_eq!(redis.count(MARKER), 1);
+    });
+}

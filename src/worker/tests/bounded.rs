@@ -127,3 +127,44 @@ fn large_events_make_a_turn_shorter() {
     }
     assert!(turns >= 4, "{turns}");
 }
+
+/// Returns how many frames are cached, and their bytes, which channels share.
+fn cached(bench: &Bench) -> (usize, usize) {
+    let channels = bench.worker.directory.values();
+    let frames = channels.flat_map(|channel| channel.frames.iter());
+    let (mut count, mut positions) = (0, std::collections::BTreeMap::new());
+    for cached in frames {
+        count += 1;
+        positions.insert(cached.place.position, cached.frame.chunk().len());
+    }
+    (count, positions.values().sum())
+}
+
+#[test]
+fn cached_frames_take_little_memory_however_many_events_or_patterns_there_are() {
+    let mut bench = bench(4 << 20, HISTORY);
+    bench.open(settings(), &["a"], "");
+    for _ in 0..500 {
+        bench.publish("a", &"#".repeat(900));
+        bench.settle();
+    }
+    let (_, bytes) = cached(&bench);
+    assert!((64 << 10..=130 << 10).contains(&bytes), "{bytes}");
+    // Many patterns share the bytes of an event, and have entries of their own.
+    for number in 0..60 {
+        bench.match_all(settings(), &[&format!("{}*", "*".repeat(number))], "");
+    }
+    for _ in 0..100 {
+        bench.publish("b", "x");
+        bench.settle();
+    }
+    let (count, _) = cached(&bench);
+    let entry = size_of::<super::channel::CachedFrame>();
+    assert!((100..=(140 << 10) / entry).contains(&count), "{count} entries of {entry} bytes");
+    for _ in 0..100 {
+        bench.publish("b", &"#".repeat(900));
+        bench.settle();
+    }
+    let (_, bytes) = cached(&bench);
+    assert!((8 << 10..=130 << 10).contains(&bytes), "{bytes}");
+}
