@@ -78,12 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_algorithm_has_one_name() {
+    fn each_name_belongs_to_one_algorithm() {
         for (name, algorithm) in ALGORITHMS {
             assert_eq!(Algorithm::from_name(name), Some(algorithm));
-            assert_eq!(algorithm.to_string(), name);
+            assert_eq!(Algorithm::from_name(&algorithm.to_string()), Some(algorithm));
             assert_eq!(Algorithm::from_name(&name.to_lowercase()), None);
         }
+        let names: std::collections::HashSet<_> = ALGORITHMS.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), ALGORITHMS.len());
     }
 
     #[test]
