@@ -89,6 +89,7 @@ sub received ($self, $member, $event) {
     my $is_reported = $number - 1 <= ($member->{gap_covers}{$from} // 0);
     if    ($number < $next) { $member->{doubled}++ }
     elsif ($number > $next) { $member->{ $is_reported ? 'reported' : 'lost' } += $number - $next }
+    push @{ $member->{losses} }, "$from:$next up to $event->{data} with the id $event->{id}" if $number > $next && !$is_reported;
     $member->{next}{$from} = $number + 1 if $number >= $next;
     if ($member->{is_ordered}) {
         $member->{disordered}++ if $member->{id} ne '' && by_id($member->{id}, $event->{id}) >= 0;
@@ -188,9 +189,11 @@ sub finish ($self) {
         if !wait_for(sub { !$script->pending && !grep { !$_->is_idle } @writers }, 20);
     $self->count;
     $self->{is_over} = 1;
-    wait_for(sub { !grep { $self->missing($_) } @{ $self->{members} } }, 40);
+    wait_for(sub { !grep { ($self->missing($_))[0] } @{ $self->{members} } }, 40);
     for my $member (@{ $self->{members} }) {
-        $member->{lost} += $self->missing($member);
+        my ($lost, $reported) = $self->missing($member);
+        $member->{lost}     += $lost;
+        $member->{reported} += $reported;
         push @wrong, "a stream of $member->{path} was rejected with status $member->{client}{status}"
             if $member->{client}{state} eq 'failed';
     }
@@ -199,14 +202,22 @@ sub finish ($self) {
         my $count = $self->sum($what);
         push @wrong, "$what: $count, on streams of " . join ' ', $self->where($what) if $count;
     }
+    push @wrong, map { my $path = $_->{path}; map { "$path: lost $_" } @{ $_->{losses} // [] } } @{ $self->{members} };
     return @wrong;
 }
 
-# How many events that were published last a client has not received.
+# How many events that were published last a client has not received: without a gap event, and behind one.
 sub missing ($self, $member) {
-    my $count = 0;
-    $count += $self->{published}{$_} + 1 - $member->{next}{$_} for @{ $member->{from} };
-    return $count;
+    my ($lost, $reported) = (0, 0);
+    for my $from (@{ $member->{from} }) {
+        my $missing = $self->{published}{$from} + 1 - $member->{next}{$from};
+        my $covered = ($member->{gap_covers}{$from} // 0) + 1 - $member->{next}{$from};
+        $covered = 0        if $covered < 0;
+        $covered = $missing if $covered > $missing;
+        $lost     += $missing - $covered;
+        $reported += $covered;
+    }
+    return ($lost, $reported);
 }
 
 sub where ($self, $what) {
