@@ -6,11 +6,13 @@ package SSE::Chromium;
 use v5.36;
 use Errno qw(EAGAIN);
 use Fcntl qw(F_DUPFD);
-use File::Temp;
 use JSON::PP;
-use POSIX qw(WNOHANG);
+use POSIX ();
+use SSE::BrowserProcess;
 use SSE::Cluster ();
 use SSE::Loop qw(watch unwatch wait_for);
+
+our @ISA = ('SSE::BrowserProcess');
 
 # Nothing is downloaded in the background, and the profile is temporary.
 my @quiet = qw(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
@@ -20,36 +22,22 @@ my @quiet = qw(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --d
 my $json = JSON::PP->new->utf8;
 
 # The path of the program, or nothing.
-sub path ($class) {
-    for my $name (qw(chromium chromium-browser google-chrome)) {
-        for my $dir (split(/:/, $ENV{PATH}), '/usr/bin') {
-            return "$dir/$name" if -x "$dir/$name";
-        }
-    }
-    return;
-}
+sub path ($class) { return SSE::BrowserProcess::find(qw(chromium chromium-browser google-chrome)) }
 
 sub new ($class, @options) {
-    my $profile = File::Temp->newdir('sse-chromium-XXXXXXXX', TMPDIR => 1);
+    my $profile = SSE::BrowserProcess::new_profile();
     pipe(my $their_in, my $to_them)     or die "pipe: $!";
     pipe(my $from_them, my $their_out) or die "pipe: $!";
-    my $pid = fork() // die "fork: $!";
-    if (!$pid) {
-        setpgrp;
-        open STDIN,  '<', '/dev/null';
-        open STDOUT, '>', "$profile/out";
-        open STDERR, '>', "$profile/err";
+    my $move_pipes = sub {
         # Above 3 and 4, so that neither is overwritten before it is moved.
         my ($in, $out) = map { fcntl($_, F_DUPFD, 100) // POSIX::_exit(126) } $their_in, $their_out;
         POSIX::dup2($in, 3);
         POSIX::dup2($out, 4);
-        $ENV{HOME} = "$profile";
-        exec $class->path, @quiet, "--user-data-dir=$profile/data", @options, 'about:blank' or POSIX::_exit(127);
-    }
+    };
+    my $self = $class->launch($profile, $move_pipes, $class->path, @quiet, "--user-data-dir=$profile/data", @options, 'about:blank');
     close $_ for $their_in, $their_out;
     $_->blocking(0) for $to_them, $from_them;
-    my $self = bless { pid => $pid, owner => $$, profile => $profile, in => $from_them, out => $to_them,
-        fd => CORE::fileno($from_them), buffer => '', calls => 0, answers => {}, events => [] }, $class;
+    @$self{qw(in out fd events)} = ($from_them, $to_them, CORE::fileno($from_them), []);
     watch($self);
     return $self;
 }
@@ -96,25 +84,10 @@ sub tab ($self, $url) {
 
 sub version ($self) { return $self->call('Browser.getVersion')->{product} }
 
-sub drop ($self) {
+sub disconnect ($self) {
     return if !$self->{in};
     unwatch($self->{fd});
-    close delete $self->{in};
-    close delete $self->{out};
-    # All processes of the browser are in their own process group.
-    kill 'TERM', -$self->{pid};
-    for (1 .. 500) {
-        last if waitpid($self->{pid}, WNOHANG) != 0;
-        select undef, undef, undef, 0.01;
-        kill 'KILL', -$self->{pid} if $_ == 400;
-    }
-    kill 'KILL', -$self->{pid};
-    return;
-}
-
-sub DESTROY ($self) {
-    local ($?, $!, $@);
-    $self->drop if $self->{owner} == $$;
+    close delete $self->{$_} for qw(in out);
     return;
 }
 
@@ -123,6 +96,8 @@ package SSE::Chromium::Tab;
 use v5.36;
 use MIME::Base64 qw(decode_base64);
 use SSE::Loop qw(wait_for);
+
+our @ISA = ('SSE::BrowserProcess::Tab');
 
 sub call ($self, $method, $params = {}) { return $self->{browser}->call($method, $params, $self->{session}) }
 
@@ -141,11 +116,6 @@ sub js ($self, $expression) {
     die "$expression: " . ($answer->{exceptionDetails}{exception}{description} // $answer->{exceptionDetails}{text})
         if $answer->{exceptionDetails};
     return $answer->{result}{value};
-}
-
-# Waits until a JavaScript expression is true.
-sub becomes ($self, $expression, $timeout = 10) {
-    return wait_for(sub { SSE::Loop::serve_for(0.02); $self->js("!!($expression)") }, $timeout);
 }
 
 sub screenshot ($self, $file) {

@@ -5,13 +5,13 @@ package SSE::Firefox;
 
 use v5.36;
 use Errno qw(EAGAIN);
-use File::Path qw(remove_tree);
-use File::Temp;
 use IO::Socket::INET;
 use JSON::PP;
-use POSIX ();
+use SSE::BrowserProcess;
 use SSE::Cluster ();
 use SSE::Loop qw(watch unwatch wait_for);
+
+our @ISA = ('SSE::BrowserProcess');
 
 # Firefox chooses a free port and writes it to its profile. Nothing is downloaded in the background.
 my %preferences = (
@@ -34,32 +34,17 @@ my %preferences = (
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
 # The path of the program, or nothing.
-sub path ($class) {
-    for my $name (qw(firefox-esr firefox)) {
-        for my $dir (split(/:/, $ENV{PATH}), '/usr/bin') {
-            return "$dir/$name" if -x "$dir/$name";
-        }
-    }
-    return;
-}
+sub path ($class) { return SSE::BrowserProcess::find(qw(firefox-esr firefox)) }
 
 # Options of Chromium's command line are ignored.
 sub new ($class, @) {
-    my $profile = File::Temp::tempdir('sse-firefox-XXXXXXXX', TMPDIR => 1);
+    my $profile = SSE::BrowserProcess::new_profile();
     my @lines   = map { 'user_pref("' . $_ . '", ' . $json->encode($preferences{$_}) . ");\n" } sort keys %preferences;
     SSE::Cluster::write_file("$profile/user.js", join '', @lines);
-    my $pid = fork() // die "fork: $!";
-    if (!$pid) {
-        setpgrp;
-        open STDIN,  '<', '/dev/null';
-        open STDOUT, '>', "$profile/out";
-        open STDERR, '>', "$profile/err";
-        $ENV{HOME} = $profile;
-        exec $class->path, '--headless', '--no-remote', '--marionette', '--profile', $profile or POSIX::_exit(127);
-    }
-    my $self = bless { pid => $pid, owner => $$, profile => $profile, buffer => '', calls => 0, answers => {} }, $class;
+    my @command = ($class->path, '--headless', '--no-remote', '--marionette', '--profile', $profile);
+    my $self    = $class->launch($profile, sub { }, @command);
     my $port;
-    wait_for(sub { ($port) = -s "$profile/MarionetteActivePort" ? SSE::Cluster::slurp("$profile/MarionetteActivePort") =~ /(\d+)/ : () }, 30)
+    wait_for(sub { ($port) = SSE::Cluster::slurp("$profile/MarionetteActivePort") =~ /(\d+)/ }, 30)
         or die 'Firefox does not start: ' . SSE::Cluster::slurp("$profile/err");
     $self->{socket} = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or die "Firefox: $!";
     $self->{socket}->blocking(0);
@@ -118,28 +103,11 @@ sub version ($self) {
     return "Firefox/$capabilities->{browserVersion}";
 }
 
-sub drop ($self) {
+sub disconnect ($self) {
     # When the test ends by an error, the socket may be gone already.
-    my $pid = delete $self->{pid} // return;
-    if (my $socket = delete $self->{socket}) {
-        unwatch(CORE::fileno($socket));
-        close $socket;
-    }
-    # All processes of the browser are in their own process group. Nothing of the profile is to be kept, and nothing is
-    # written to it after the last of them.
-    kill 'KILL', -$pid;
-    waitpid $pid, 0;
-    for (1 .. 500) {
-        last if !kill 0, -$pid;
-        select undef, undef, undef, 0.01;
-    }
-    remove_tree($self->{profile});
-    return;
-}
-
-sub DESTROY ($self) {
-    local ($?, $!, $@);
-    $self->drop if $self->{owner} == $$;
+    my $socket = delete $self->{socket} // return;
+    unwatch(CORE::fileno($socket));
+    close $socket;
     return;
 }
 
@@ -147,7 +115,8 @@ package SSE::Firefox::Tab;
 
 use v5.36;
 use MIME::Base64 qw(decode_base64);
-use SSE::Loop qw(wait_for);
+
+our @ISA = ('SSE::BrowserProcess::Tab');
 
 # Commands apply to the current tab of the session.
 sub call ($self, $method, $params = {}) {
@@ -177,11 +146,6 @@ Promise.resolve().then(() => ($expression)).then(value => done([value]), error =
 EOF_SCRIPT
     my %call = (script => $script, args => \@arguments, sandbox => undef);
     return $self->call('WebDriver:ExecuteAsyncScript', \%call)->{value};
-}
-
-# Waits until a JavaScript expression is true.
-sub becomes ($self, $expression, $timeout = 10) {
-    return wait_for(sub { SSE::Loop::serve_for(0.02); $self->js("!!($expression)") }, $timeout);
 }
 
 sub screenshot ($self, $file) {
