@@ -219,7 +219,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_written_time_is_read_again(ms in 0u64..253_402_300_800_000, offset in -1439i64..=1439) {
+        fn a_written_time_is_read_again(
+            ms in 0u64..253_402_300_800_000,
+            offset in -1439i64..=1439,
+        ) {
             // Within the years that have four digits.
             let ms = ms.clamp(86_400_000, 253_402_214_400_000);
             prop_assert_eq!(parse(written(ms, offset).as_bytes()), Some(ms));

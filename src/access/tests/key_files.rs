@@ -48,8 +48,10 @@ fn one_odd_key_does_not_spoil_a_set() {
     let rsa = RSA_JWK.trim_end();
     let jwks = format!(
         r#"{{"keys":[{{"kty":"EC","crv":"secp256k1"}},{{"kty":"RSA","use":"enc","n":"AQ","e":"AQ"}},
-            {{"kty":"OKP","crv":"Ed25519","x":"AA"}},{{"kty":"RSA","alg":"RSA-OAEP","n":"{n}","e":"AQAB"}},
-            {{"kty":"oct","k":"AA","kid":5}},{{"kty":"oct","k":"AA","key_ops":["sign"]}},7,{rsa}]}}"#,
+            {{"kty":"OKP","crv":"Ed25519","x":"AA"}},
+            {{"kty":"RSA","alg":"RSA-OAEP","n":"{n}","e":"AQAB"}},
+            {{"kty":"oct","k":"AA","kid":5}},
+            {{"kty":"oct","k":"AA","key_ops":["sign"]}},7,{rsa}]}}"#,
         n = encode_url(&[0xff; 256]),
     );
     let file = key_file::parse(jwks.as_bytes(), KeyFormat::Recognized, &[]).unwrap();

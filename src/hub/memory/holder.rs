@@ -24,7 +24,7 @@ pub enum Locked {
 }
 
 impl Locked {
-    /// Returns what is known of a lock that this process holds. 0 if that is not known.
+    /// Returns why the lock is not available. `process` holds it; 0 if that is unknown.
     fn by(process: u32) -> Locked {
         if is_stopped(process) {
             Locked::Stopped

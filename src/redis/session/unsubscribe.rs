@@ -65,7 +65,10 @@ impl Session {
     /// Subscribes again to channels that were rejected a while ago.
     pub(in crate::redis) async fn retry_refused(&mut self) -> Result<(), Ended> {
         let now = self.context.now().mono;
-        let due = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::Refused { until } if until <= now);
+        let due = |channel: &FollowedChannel| match channel.state {
+            SubscriptionState::Refused { until } => until <= now,
+            _ => false,
+        };
         let names: Vec<Vec<u8>> = self
             .channels
             .iter_mut()

@@ -241,7 +241,10 @@ impl Nginx {
     /// Returns how many log lines of any level contain this.
     pub fn logged(&self, part: &str) -> usize {
         self.read_outbox();
-        let is = |event: &&ThreadEvent| matches!(event, ThreadEvent::Log(_, text) if text.contains(part));
+        let is = |event: &&ThreadEvent| match event {
+            ThreadEvent::Log(_, text) => text.contains(part),
+            _ => false,
+        };
         self.seen.lock().unwrap().iter().filter(is).count()
     }
 

@@ -19,7 +19,7 @@ fn disconnect(redis: &FakeRedis, number: u64, user: &str, (issued_before, until)
     state.store.add(KEY, Some((number, 0)), &fields).unwrap();
 }
 
-/// Returns who was disconnected after this many others; `None` if that is unknown.
+/// Returns the users that were disconnected after the first `number`; `None` if they are unknown.
 fn disconnected_after(nginx: &Nginx, number: u64) -> Option<Vec<u64>> {
     let name = |hash| (0..2_000).find(|user| nginx.hub.user(format!("{user}").as_bytes()) == hash);
     match nginx.hub.disconnected_since(number).unwrap() {
