@@ -128,6 +128,29 @@ fn batches_are_bounded_by_bytes_too() {
 }
 
 #[test]
+fn batches_of_patterns_are_bounded_by_bytes_too() {
+    let hub = small(100);
+    for (i, size) in [3_000, 10, 10, 3_000, 3_500, 10].into_iter().enumerate() {
+        put(&hub, &format!("a{}", i % 3), &"x".repeat(size), at(0));
+    }
+    let names = [name_of_pattern(b"a*")];
+    let begun = hub.begin_pattern_replay(&names, &Resume::Fresh { newest: 10 }, at(0)).unwrap();
+    let mut replay = begun.cursor.unwrap();
+    let mut counts = Vec::new();
+    let is_done = (0..1_000).any(|_| {
+        let Some(batch) = hub.replay_patterns(&mut replay, 64, 3_100, at(0)).unwrap() else {
+            return false;
+        };
+        counts.push(batch.events.len());
+        batch.events.iter().for_each(|found| replay.delivered(found));
+        batch.done
+    });
+    assert!(is_done);
+    counts.retain(|&count| count > 0);
+    assert_eq!(counts, [3, 1, 1, 1]);
+}
+
+#[test]
 fn a_replay_searches_for_its_start_once() {
     let hub = small(1_000);
     let claim = hub.claim_slot().unwrap();
