@@ -226,6 +226,7 @@ mod tests {
         ["1", "2", "3"].into_iter().for_each(|text| inbox.put(message(text)));
         let first = inbox.take(2);
         assert_eq!(first, [message("1"), message("2")]);
+        assert_eq!(inbox.waiting.lock().unwrap().bytes, message("3").size());
         inbox.put(message("4"));
         inbox.put_back(first);
         assert_eq!(inbox.take(3), ["1", "2", "3"].map(message));

@@ -185,6 +185,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_errors_about_a_key_concern_one_channel() {
+        let error = |code: &str| ::redis::make_extension_error(code.to_owned(), None);
+        assert!(["WRONGTYPE", "NOPERM"].iter().all(|code| is_its_own(&error(code))));
+        assert!(["LOADING", "OOM", "ERR"].iter().all(|code| !is_its_own(&error(code))));
+    }
+
+    #[test]
     fn a_request_is_limited_to_what_is_read_at_a_time() {
         let most = |most| PageRequest::of(Vec::new(), IdSpan::Newest, most).most(10);
         assert_eq!([0, 1, 9, 10, 11, u64::MAX].map(most), [1, 1, 9, 10, 10, 10]);

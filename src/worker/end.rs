@@ -140,6 +140,7 @@ mod tests {
             assert_eq!(end.closing(Reconnect::Cut).form, EndForm::Interrupted, "{end}");
             assert_eq!(end.closing(Reconnect::Clean).form, EndForm::Complete, "{end}");
             assert!(end.closing(Reconnect::Cut).is_planned(), "{end}");
+            assert_eq!(end.to_string(), end.as_str());
         }
         for end in [End::Client, End::Timeout, End::Slow, End::Error] {
             for reconnect in [Reconnect::Cut, Reconnect::Clean] {

@@ -368,6 +368,9 @@ fn streams_of_patterns_begin_at_a_time() {
         assert_eq!(matching_since(&hub, "room:*", wall(from * 10), at(300)), expected(from));
     }
     assert_eq!(matching_since(&hub, "room:*", wall(250), at(300)), "open");
+    // The newest event of the log.
+    assert_eq!(matching_since(&hub, "other*", wall(205), at(300)), "x");
+    assert_eq!(matching_since(&hub, "other*", wall(215), at(300)), "open");
     evict(&hub, "room:3", 1);
     assert_eq!(matching_since(&hub, "room:*", wall(0), at(300)).split_once(' ').unwrap().0, "gap");
     assert_eq!(matching_since(&hub, "room:*", wall(40), at(300)), expected(4));

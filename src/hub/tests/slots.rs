@@ -331,3 +331,20 @@ fn no_wake_up_is_lost() {
         }
     });
 }
+
+#[test]
+fn streams_of_matching_patterns_are_counted_with_those_of_the_channel() {
+    let hub = roomy();
+    let (mine, other) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
+    let open = |claim, name: &[u8], streams| {
+        hub.set_streams(claim, hub.join(claim, name, at(0)).unwrap(), streams);
+    };
+    open(mine, b"room:1", 2);
+    open(other, b"room:1", 3);
+    open(mine, &name_of_pattern(b"room:*"), 10);
+    open(other, &name_of_pattern(b"*:1"), 20);
+    open(other, &name_of_pattern(b"user:*"), 40);
+    for (channel, streams) in [("room:1", 35), ("room:2", 10), ("x:1", 20), ("x", 0)] {
+        assert_eq!(hub.subscribers_with_patterns(channel.as_bytes()), Ok(streams), "{channel}");
+    }
+}

@@ -201,3 +201,23 @@ fn a_channel_that_is_deleted_while_it_is_looked_up_has_nothing_from_before() {
         assert_eq!(pattern.resumed(&id).1, ["2"]);
     });
 }
+
+#[test]
+fn a_channel_whose_message_is_in_doubt_while_it_is_read_is_read_once_more() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        redis.publish("a", "1");
+        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
+        let streams = nginx.open(&["a"]);
+        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        redis.forge("a", FORGED, &future_id(), "forged");
+        pass(10).await;
+        let read = redis.count("XRANGE sse:{sse}:s:a");
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+        pass(100).await;
+        assert_eq!(redis.count("XRANGE sse:{sse}:s:a"), read + 1);
+        redis.publish("a", "2");
+        assert_eq!(nginx.receives("a", 2).await, ["1", "2"]);
+    });
+}

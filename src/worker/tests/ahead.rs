@@ -135,3 +135,18 @@ fn a_stream_whose_id_is_in_doubt_is_postponed_once_for_any_number_of_events() {
     setup.bench.pass_time(200);
     assert_eq!(setup.bench.worker.work.retries(), 1);
 }
+
+#[test]
+fn a_stream_of_a_whole_run_ends_if_the_beginning_is_gone_once_its_id_is_refuted() {
+    let mut setup = redis_setup();
+    setup.catch_up("a", &[], Loss::Nothing);
+    setup.live("a", 100);
+    setup.bench.pass_time(2 * HISTORY.age);
+    let run = StreamSettings { replay: Replay::Run, ..settings() };
+    let (key, wire) = setup.bench.open(run, &["a"], "900-0");
+    setup.bench.pass_time(LONG);
+    setup.live("a", 110);
+    setup.bench.pass_time(LONG);
+    assert_eq!(setup.bench.worker.take_ended(), Some((key, End::Slow)));
+    assert_eq!(received(&wire), [""; 0]);
+}

@@ -213,3 +213,40 @@ fn a_stream_that_moves_to_a_free_index_during_a_fan_out_misses_nothing() {
         assert_eq!(got, STREAMS - 1, "{behind} behind");
     }
 }
+
+#[test]
+fn a_stream_continues_as_soon_as_its_socket_is_writable() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (key, wire) = bench.open(settings(), &["a"], "");
+    wire.borrow_mut().room = 1;
+    for i in 0..3 {
+        bench.publish("a", &format!("{i}"));
+        bench.settle();
+    }
+    assert_eq!(received(&wire), ["sse.open", "0"]);
+    wire.borrow_mut().room = usize::MAX;
+    bench.worker.writable(key, bench.now);
+    assert_eq!(received(&wire), ["sse.open", "0", "1", "2"]);
+}
+
+#[test]
+fn events_from_history_postpone_the_heartbeat() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (key, slow) = bench.open(settings(), &["a"], "");
+    slow.borrow_mut().room = 1;
+    for i in 0..500 {
+        bench.publish("a", &format!("{i}"));
+        bench.settle();
+    }
+    bench.pass_time(10_000);
+    slow.borrow_mut().room = usize::MAX;
+    bench.worker.writable(key, bench.now);
+    bench.settle();
+    assert_eq!(received(&slow).len(), 501);
+    let heartbeats = || slow.borrow().bytes.windows(3).filter(|bytes| bytes == b"\n:\n").count();
+    let before = heartbeats();
+    bench.pass_time(14_000);
+    assert_eq!(heartbeats(), before);
+    bench.pass_time(2_000);
+    assert_eq!(heartbeats(), before + 1);
+}

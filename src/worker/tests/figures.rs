@@ -153,3 +153,18 @@ fn an_event_that_is_read_from_the_hub_is_not_measured_with_the_time_of_another()
     assert_eq!(measured(&bench).0, count);
     assert_eq!(received(&wire), ["sse.open", "1"]);
 }
+
+#[test]
+fn a_worker_reports_its_waker_its_sockets_and_its_drain() {
+    let mut bench = bench(1 << 20, HISTORY);
+    assert!(bench.worker.has_waker());
+    assert!(!new_worker(&bench.hub, None, 2, bench.now).has_waker());
+    let (key, wire) = bench.open(settings(), &["a"], "");
+    let socket = bench.worker.socket(key).map(|client| Rc::as_ptr(&client.0));
+    assert_eq!(socket, Some(Rc::as_ptr(&wire)));
+    bench.worker.close(key, End::Client);
+    assert!(bench.worker.socket(key).is_none());
+    assert_eq!(bench.worker.drained_at(), None);
+    bench.worker.drain(5_000, bench.now);
+    assert_eq!(bench.worker.drained_at(), Some(START.mono + 5_000));
+}

@@ -352,3 +352,33 @@ fn the_open_event_of_a_finished_channel_has_an_id_to_return_with() {
     );
     assert_eq!(outlook, Outlook::Nothing);
 }
+
+/// Returns what a new client of a channel or pattern would be answered with.
+fn outlook_of(bench: &Bench, settings: &StreamSettings, name: Box<[u8]>) -> Outlook {
+    let request = ResumeRequest::default();
+    bench.worker.outlook(&[name], settings, request, Arrival::Unknown, bench.now)
+}
+
+#[test]
+fn streams_of_patterns_are_always_opened() {
+    let bench = bench(1 << 20, HISTORY);
+    let settings = StreamSettings { unknown_channel: UnknownChannel::NoContent, ..settings() };
+    assert_eq!(outlook_of(&bench, &settings, (*b"none").into()), Outlook::Nothing);
+    let pattern = crate::hub::name_of_pattern(b"none*");
+    assert_eq!(outlook_of(&bench, &settings, pattern), Outlook::Stream);
+}
+
+#[test]
+fn a_run_without_its_beginning_is_not_replayed() {
+    let mut bench = bench(1 << 20, HISTORY);
+    bench.publish("a", "1");
+    bench.now.mono += 2 * HISTORY.age;
+    bench.now.wall += 2 * HISTORY.age;
+    bench.publish("a", "2");
+    for finished in [Finished::Ignored, Finished::NoContent, Finished::Replay] {
+        let run = StreamSettings { replay: Replay::Run, finished, ..settings() };
+        assert_eq!(outlook_of(&bench, &run, (*b"a").into()), Outlook::Incomplete, "{finished:?}");
+    }
+    let all = StreamSettings { replay: Replay::All, ..settings() };
+    assert_eq!(outlook_of(&bench, &all, (*b"a").into()), Outlook::Stream);
+}
