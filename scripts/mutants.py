@@ -1,12 +1,13 @@
 """Makes small errors in the sources, one at a time, and counts how many the unit tests notice.
 
 cargo-mutants lists the errors ("mutants"): a function that does nothing, < in place of <=, and so on. This program
-takes a random sample of them and runs the unit tests with each: the quick tests of the same directory first, then
-all quick ones, then the slow ones, up to the first failure. scripts/test calls it.
+takes a random sample of them and runs the unit tests with each, up to the first failure: the quickest first, and only
+those that call the function. scripts/test calls it.
 
 All mutants of a sample are compiled into one test program. A function that has some is generated with its body once
-for each of them, and SSE_MUTANT selects one when the program runs. What cannot be compiled that way (functions that
-return `impl Trait`, constants) is built on its own, if there are not enough others.
+for each of them, and SSE_MUTANT selects one when the program runs; with SSE_CALLED, the program writes to that file
+whose functions were called. What cannot be compiled that way (functions that return `impl Trait`, constants) is built
+on its own, if there are not enough others, and all tests are run with it.
 
     mutants.py --root ROOT --target DIRECTORY --seed SEED --count COUNT PATH...
 """
@@ -23,36 +24,45 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # Files that are compiled only for tests, or not for them.
 LEFT_OUT = re.compile(r"/tests?\b|_tests\.rs$|^src/hub/invariants\.rs$|^src/hub/memory/meter\.rs$")
-# A test that runs longer is slow, in seconds.
-SLOW = 0.3
-# The processor time of a stage without a mutant, and this many times more, is its limit. So is this memory.
+# The first tests are those that take so many seconds together, the next ones this many times as many, and so on.
+FIRST, NEXT = 1, 4
+# The processor time of tests without a mutant, and this many times more, is their limit. So is this memory.
 PATIENCE, MEMORY = 5, 8 << 30
 # So many mutants are taken for each that is wanted, because some do not compile.
 SPARE = 1.4
-
-# The layers whose tests can reach the code of a layer.
-REACHED_BY = {
-    "sse": ["sse", "hub", "worker", "redis", "metrics"],
-    "hub": ["hub", "worker", "redis", "metrics"],
-    "worker": ["worker"],
-    "redis": ["redis"],
-    "access": ["access"],
-}
 
 # The tests of these layers compute so much that optimizing them pays. Elsewhere, compiling would take longer.
 SLOW_LAYERS = ("src/hub", "src/worker")
 
 SWITCH = """
-/// Returns whether the sources are to behave as this mutant.
+/// Returns whether the sources are to behave as this mutant. With SSE_CALLED, appends its number to that file, once.
 #[allow(dead_code)]
 pub fn mutant(number: u32) -> bool {
     static SELECTED: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    static IS_TRACED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let selected = || std::env::var("SSE_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    if *IS_TRACED.get_or_init(|| std::env::var_os("SSE_CALLED").is_some()) {
+        trace_mutant(number);
+    }
     *SELECTED.get_or_init(selected) == number
+}
+
+#[allow(dead_code)]
+#[cold]
+fn trace_mutant(number: u32) {
+    static CALLED: std::sync::Mutex<[bool; 1 << 14]> = std::sync::Mutex::new([false; 1 << 14]);
+    let mut called = CALLED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if std::mem::replace(&mut called[number as usize], true) {
+        return;
+    }
+    let path = std::env::var_os("SSE_CALLED").unwrap_or_default();
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let _ = file.and_then(|mut file| std::io::Write::write_all(&mut file, format!("{number}\\n").as_bytes()));
 }
 """
 
@@ -196,13 +206,8 @@ def limited(seconds):
 
 def run(tree, program, number, names, seconds):
     """Runs these tests with a mutant. Returns the outcome: "passed", "failed", or "took too long"."""
-    if not names:
-        return "passed"
-    environment = {**os.environ, "RUST_BACKTRACE": "0", "CARGO_MANIFEST_DIR": str(tree), "SSE_MUTANT": str(number)}
-    process = subprocess.Popen(
-        [program, "--exact", *names], cwd=tree, env=environment, preexec_fn=limited(seconds),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )
+    environment = {"SSE_MUTANT": str(number)}
+    process = start(tree, [program, "--exact", "--test-threads", "1", *names], environment, seconds)
     # A test that waits for ever takes no processor time.
     late = threading.Timer(20 * seconds, kill, [process])
     late.start()
@@ -218,6 +223,15 @@ def run(tree, program, number, names, seconds):
     return "took too long" if status in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
 
 
+def start(tree, command, environment, seconds):
+    """Starts a test program, in a session of its own, which may take so many seconds of processor time."""
+    return subprocess.Popen(
+        command, cwd=tree, preexec_fn=limited(seconds),
+        env={**os.environ, "RUST_BACKTRACE": "0", "CARGO_MANIFEST_DIR": str(tree), **environment},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )
+
+
 def kill(process):
     """Kills a test program. Tests start processes of their own, which are in the same session."""
     try:
@@ -226,49 +240,56 @@ def kill(process):
         pass
 
 
-def times(tree, program):
-    """Returns each test with the seconds that it takes."""
-    environment = {**os.environ, "RUSTC_BOOTSTRAP": "1", "CARGO_MANIFEST_DIR": str(tree)}
-    command = [program, "-Zunstable-options", "--report-time"]
-    said = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    found = re.findall(r"^test (\S+) \.\.\. (\S+) <([0-9.]+)s>$", said.stdout, re.M)
-    broken = [name for name, outcome, _ in found if outcome != "ok"]
-    if said.returncode != 0 or not found:
-        sys.exit(f"mutants: the tests fail without a mutant: {' '.join(broken) or said.stdout[-500:]}")
-    return {name: float(seconds) for name, _, seconds in found}
+class Tests:
+    """The tests of a program: the seconds that each takes, and the mutants whose functions each calls."""
+
+    def __init__(self, sources, program):
+        self.sources, self.program, self.seconds, self.called = sources, program, {}, {}
+        listed = start(sources.tree, [program, "--list"], {}, 60).communicate()[0].decode()
+        names = re.findall(r"^(\S+): test$", listed, re.M)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            broken = [name for name, is_good in zip(names, pool.map(self.measure, names)) if not is_good]
+        if broken or not names:
+            sys.exit(f"mutants: the tests fail without a mutant: {' '.join(broken)}")
+
+    def measure(self, name):
+        called, since = self.sources.build / f"called-{threading.get_ident()}", time.monotonic()
+        called.unlink(missing_ok=True)
+        command = [self.program, "--exact", name]
+        process = start(self.sources.tree, command, {"SSE_CALLED": str(called)}, 3600)
+        process.communicate()
+        self.seconds[name] = time.monotonic() - since
+        self.called[name] = {int(line) for line in called.read_text().split()} if called.exists() else set()
+        return process.returncode == 0
+
+    def stages(self, mutant=None):
+        """Returns the tests that call the function of a mutant, or all, the quickest first, in stages: their names
+        and the limit of a stage, in seconds of processor time."""
+        names = [name for name in self.seconds if mutant is None or mutant.number in self.called[name]]
+        stages, size, duration = [[]], FIRST, lambda names: sum(self.seconds[name] for name in names)
+        for name in sorted(names, key=self.seconds.get):
+            if duration(stages[-1]) > size:
+                stages, size = stages + [[]], size * NEXT
+            stages[-1].append(name)
+        return [(names, int(10 + PATIENCE * duration(names))) for names in stages if names]
 
 
-def stages(all_times, path):
-    """Returns the stages: the names of tests, and their limit in seconds of processor time."""
-    prefix = "::".join(Path(path).with_suffix("").parts[1:])
-    layers = REACHED_BY.get(prefix.split("::")[0])
-    all_times = {name: seconds for name, seconds in all_times.items() if not layers or name.split("::")[0] in layers}
-    own = lambda name: name.startswith(prefix)
-    quick = lambda name: all_times[name] <= SLOW
-    sets = [
-        [name for name in all_times if quick(name) and own(name)],
-        [name for name in all_times if quick(name) and not own(name)],
-        [name for name in all_times if not quick(name) and own(name)],
-        [name for name in all_times if not quick(name) and not own(name)],
-    ]
-    return [(names, int(10 + PATIENCE * sum(all_times[name] for name in names))) for names in sets]
-
-
-def notice(sources, program, mutant, plan):
-    """Runs the tests with a mutant. Returns the outcome, and what has noticed it."""
-    for number, (names, seconds) in enumerate(plan):
-        outcome = run(sources.tree, program, mutant.number, names, seconds)
+def notice(tree, program, mutant, stages):
+    """Runs these tests with a mutant. Returns the outcome, and what has noticed it."""
+    for number, (names, seconds) in enumerate(stages):
+        outcome = run(tree, program, mutant.number, names, seconds)
         if outcome != "passed":
             return "caught", f"{outcome} in stage {number + 1}"
-    return "MISSED", ""
+    return "MISSED", "" if stages else "no test calls the function"
 
 
-def notice_alone(sources, mutant, plan):
+def notice_alone(tests, mutant):
     """The same for a mutant that is built on its own."""
+    sources = tests.sources
     sources.restore()
     sources.mutate(mutant)
     program, _ = sources.program()
-    outcome = notice(sources, program, mutant, plan) if program else ("does not compile", "")
+    outcome = notice(sources.tree, program, mutant, tests.stages()) if program else ("does not compile", "")
     sources.restore()
     return outcome
 
@@ -317,30 +338,46 @@ def main():
     every = [mutant for sample in samples.values() for mutant in sample]
     program, together = compile_together(sources, every, all_bodies)
     print(f"{len(together)} of {len(every)} are built together", flush=True)
-    all_times = times(sources.tree, program)
-    shares = [try_all(sources, program, together, sample, options, path, stages(all_times, path))
-              for path, sample in samples.items()]
+    tests = Tests(sources, program)
+    shares = [Sample(path, options).try_all(tests, mutants, together) for path, mutants in samples.items()]
     sys.exit(0 if min(shares) >= 90 else 1)
 
 
-def try_all(sources, program, together, sample, options, path, plan):
-    """Tries the mutants of a path until `count` were tried. Returns how many percent were caught."""
-    counts, missed, since = {"caught": 0, "MISSED": 0, "does not compile": 0}, [], time.monotonic()
-    for mutant in sorted(sample, key=lambda mutant: mutant not in together):
-        if counts["caught"] + counts["MISSED"] == options.count:
-            break
-        outcome, how = notice(sources, program, mutant, plan) if mutant in together else notice_alone(sources, mutant, plan)
-        counts[outcome] += 1
+class Sample:
+    """The outcomes of the mutants of a path."""
+
+    def __init__(self, path, options):
+        self.path, self.seed, self.wanted, self.since = path, options.seed, options.count, time.monotonic()
+        self.counts, self.missed = {"caught": 0, "MISSED": 0, "does not compile": 0}, []
+
+    def tried(self):
+        return self.counts["caught"] + self.counts["MISSED"]
+
+    def record(self, mutant, outcome, how):
+        self.counts[outcome] += 1
         if outcome == "MISSED":
-            missed.append(mutant.name)
+            self.missed.append(mutant.name)
         print(f"{outcome:16}  {mutant.name}  {how}", flush=True)
-    tried = counts["caught"] + counts["MISSED"]
-    share = 100 * counts["caught"] / max(tried, 1)
-    print(f"{path}: caught {counts['caught']} of {tried} ({share:.0f}%), seed {options.seed};"
-          f" {counts['does not compile']} more do not compile; {time.monotonic() - since:.0f} s")
-    for name in missed:
-        print(f"missed: {name}")
-    return share
+
+    def try_all(self, tests, mutants, together):
+        """Tries mutants until as many were tried as are wanted. Returns how many percent were caught."""
+        built = [mutant for mutant in mutants if mutant in together][: self.wanted]
+        attempt = lambda mutant: notice(tests.sources.tree, tests.program, mutant, tests.stages(mutant))
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for mutant, outcome in zip(built, pool.map(attempt, built)):
+                self.record(mutant, *outcome)
+        for mutant in mutants:
+            if mutant not in together and self.tried() < self.wanted:
+                self.record(mutant, *notice_alone(tests, mutant))
+        return self.summary()
+
+    def summary(self):
+        share = 100 * self.counts["caught"] / max(self.tried(), 1)
+        print(f"{self.path}: caught {self.counts['caught']} of {self.tried()} ({share:.0f}%), seed {self.seed};"
+              f" {self.counts['does not compile']} more do not compile; {time.monotonic() - self.since:.0f} s")
+        for name in self.missed:
+            print(f"missed: {name}", flush=True)
+        return share
 
 
 if __name__ == "__main__":
