@@ -25,6 +25,8 @@ pub struct EntryCounter {
     ahead: Option<Ahead>,
     /// The id up to which clients have received a gap event.
     loss_up_to: ReportedId,
+    /// Whether Redis does not report how many entries were added.
+    is_unreported: bool,
 }
 
 /// What Redis reported of entries that had not been read.
@@ -55,7 +57,8 @@ impl EntryCounter {
     /// Returns a counter for a stream that was read up to this id, with the number of entries that
     /// were added until then, if it is known.
     pub fn starting_at(position: ReportedId, added: Option<u64>) -> EntryCounter {
-        EntryCounter { position, added, ahead: None, loss_up_to: ReportedId::default() }
+        let (ahead, loss_up_to, is_unreported) = (None, ReportedId::default(), false);
+        EntryCounter { position, added, ahead, loss_up_to, is_unreported }
     }
 
     /// Returns the same counter for a stream of which a loss up to this id was noticed in another
@@ -69,6 +72,17 @@ impl EntryCounter {
         self.ahead.is_some()
     }
 
+    /// Whether each page has to be read together with the stream's description: without it, an entry
+    /// that was removed before the page was read would go unnoticed.
+    pub fn needs_description(&self) -> bool {
+        self.added.is_none() && !self.is_unreported
+    }
+
+    /// Records that Redis does not describe a stream that has entries.
+    pub fn is_not_described(&mut self) {
+        self.is_unreported = true;
+    }
+
     /// Counts a page, which begins after the last entry that was read.
     pub fn count(&mut self, page: &StreamPage) -> PageAudit {
         let had = self.position;
@@ -77,7 +91,9 @@ impl EntryCounter {
         let read = PageIds { had, ids: &ids, more: page.more, loss_up_to: self.loss_up_to };
         self.position = read.last();
         let deleted = page.about.and_then(|about| about.max_deleted);
-        let lost_before = self.reach(&read, deleted);
+        let is_unknown = self.added.is_none();
+        let shown = page.about.filter(|_| is_unknown).and_then(|about| read.lacks_by(about));
+        let lost_before = self.reach(&read, deleted).max(shown);
         let Some(about) = page.about else { return PageAudit::of(lost_before) };
         match self.compare(&read, about) {
             Comparison::StartedOver => PageAudit::StartedOver,
@@ -128,6 +144,7 @@ impl EntryCounter {
     /// Compares what was read with what Redis reported then.
     fn compare(&mut self, read: &PageIds<'_>, about: About) -> Comparison {
         let Some(reported) = about.added else {
+            self.is_unreported = true;
             let is_behind = about.newest < self.position;
             return if is_behind { Comparison::StartedOver } else { Comparison::Equal };
         };
@@ -135,18 +152,8 @@ impl EntryCounter {
             return Comparison::StartedOver;
         }
         let is_whole_page = about.newest == self.position;
-        let lost = match self.added {
-            Some(added) => {
-                let is_lost = is_whole_page && reported > added;
-                is_lost.then(|| read.last_hole(about.newest, about.max_deleted))
-            }
-            None => {
-                let deleted = about.max_deleted.filter(|id| *id <= read.last());
-                let trimmed =
-                    if about.trimmed_after(read.had) { read.before_first_unknown() } else { None };
-                trimmed.max(deleted.and_then(|id| read.lacks(id)))
-            }
-        };
+        let is_lost = is_whole_page && self.added.is_some_and(|added| reported > added);
+        let lost = is_lost.then(|| read.last_hole(about.newest, about.max_deleted));
         if is_whole_page {
             self.added = Some(reported);
         } else {

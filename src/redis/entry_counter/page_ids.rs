@@ -1,6 +1,7 @@
 //! The ids of a page's entries: how many there are up to an id, and where others can be missing.
 
 use crate::hub::ReportedId;
+use crate::redis::stream_page::About;
 
 /// The entries of a page, by their ids.
 pub struct PageIds<'p> {
@@ -37,6 +38,16 @@ impl PageIds<'_> {
             Ok(_) => None,
             Err(index) => Some(self.ids.get(index).map_or(id, |next| next.before())),
         }
+    }
+
+    /// Returns the last place at which an entry was trimmed or deleted before it was read, by the
+    /// description of the stream. It shows only the highest id that was deleted.
+    pub fn lacks_by(&self, about: About) -> Option<ReportedId> {
+        about.added?;
+        let deleted = about.max_deleted.filter(|id| *id <= self.last());
+        let is_trimmed = about.trimmed_after(self.had);
+        let trimmed = if is_trimmed { self.before_first_unknown() } else { None };
+        trimmed.max(deleted.and_then(|id| self.lacks(id)))
     }
 
     /// Returns the place before the first entry, if others can have been there.

@@ -169,6 +169,31 @@ fn where_the_number_is_not_known_the_first_entry_and_deletions_decide() {
     assert_eq!(counter(9, None).count(&page(&[], old)), StartedOver);
 }
 
+#[test]
+fn pages_have_to_be_described_until_the_number_is_known() {
+    let deleted = |ms| about(Some(2), 8, 8).map(|it| About { max_deleted: Some(id(ms)), ..it });
+    let mut one = counter(5, None);
+    assert!(one.needs_description());
+    assert_eq!(one.count(&page(&[8], deleted(7))), lost_before(8));
+    assert!(!one.needs_description() && !counter(5, Some(5)).needs_description());
+    // 7 was deleted, or trimmed, after Redis had reported it.
+    let trimmed = about(Some(8), 9, 9);
+    let deleted = about(Some(6), 9, 9).map(|it| About { max_deleted: Some(id(7)), ..it });
+    for removed in [trimmed, deleted] {
+        let mut one = counter(5, None);
+        assert_eq!(one.count(&page(&[6], about(Some(2), 8, 8))), Complete);
+        assert!(one.needs_description() && one.is_behind());
+        assert_eq!(one.count(&page(&[8, 9], removed)), lost_before(8));
+        assert!(!one.needs_description() && !one.is_behind());
+    }
+    // Redis before 7, and a user without the permission.
+    let old = about(Some(7), 7, 7).map(|about| About { added: None, ..about });
+    let (mut one, mut other) = (counter(5, None), counter(5, None));
+    one.count(&page(&[], old));
+    other.is_not_described();
+    assert!(!one.needs_description() && !other.needs_description());
+}
+
 /// A stream in Redis 7, and a reader of it.
 #[derive(Default)]
 struct Stream {
@@ -242,28 +267,51 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 0..24)
 }
 
+/// Returns a stream with one entry, which was read.
+fn stream_with_one() -> Stream {
+    let mut stream = Stream::default();
+    stream.add(5);
+    stream.position = 5;
+    stream
+}
+
+/// Runs these operations, and reads the rest. Pages are described where the counter needs that.
+fn run_all(stream: &mut Stream, counter: &mut EntryCounter, operations: &[Operation]) {
+    for operation in operations {
+        match operation {
+            Operation::Add(step) => stream.add(*step),
+            Operation::Remove(index) => stream.remove(*index),
+            Operation::Read(most, about) => {
+                let is_described = *about || counter.needs_description();
+                stream.read(counter, *most, is_described);
+            }
+        }
+    }
+    for _ in 0..30 {
+        stream.read(counter, 3, true);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// It is known how many entries were added before.
     #[test]
     fn every_entry_is_read_or_reported_as_lost_and_nothing_else_is(operations in operations()) {
-        let mut stream = Stream::default();
-        stream.add(5);
-        stream.position = 5;
-        let mut counter = counter(5, Some(1));
-        for operation in operations {
-            match operation {
-                Operation::Add(step) => stream.add(step),
-                Operation::Remove(index) => stream.remove(index),
-                Operation::Read(most, about) => stream.read(&mut counter, most, about),
-            }
-        }
-        for _ in 0..30 {
-            stream.read(&mut counter, 3, true);
-        }
+        let (mut stream, mut counter) = (stream_with_one(), counter(5, Some(1)));
+        run_all(&mut stream, &mut counter, &operations);
         prop_assert!(stream.lost.is_empty(), "{:?} lost, and nobody noticed", stream.lost);
         prop_assert!(!counter.is_behind());
         prop_assert!(stream.reports <= stream.losses);
+    }
+
+    /// It is not known, as after a handover. A loss can be reported although entries were only
+    /// trimmed that had been read.
+    #[test]
+    fn every_entry_is_read_or_reported_if_the_number_is_not_known(operations in operations()) {
+        let (mut stream, mut counter) = (stream_with_one(), counter(5, None));
+        run_all(&mut stream, &mut counter, &operations);
+        prop_assert!(stream.lost.is_empty(), "{:?} lost, and nobody noticed", stream.lost);
+        prop_assert!(!counter.is_behind());
     }
 }

@@ -22,7 +22,7 @@ use crate::redis::session::stream_audit::Readable;
 use crate::redis::session::Session;
 use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
 use crate::redis::subscribe::Subscribe;
-use crate::redis::subscription_table::SubscriptionState;
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::task::Task;
 use crate::sse::id::EntryId;
 
@@ -159,7 +159,13 @@ impl Session {
         let (table, audit) = (&self.channels, &mut self.audit);
         let unread = |name: Box<[u8]>| match table.get(&name)? {
             channel if matches!(channel.state, SubscriptionState::InSync) => {
-                let describe = matches!(how, ReadMode::Once) && audit.is_due(&name);
+                let is_needed = channel.counter.needs_description();
+                let describe = match how {
+                    ReadMode::Once => audit.is_due(&name) || is_needed,
+                    ReadMode::InTurn => is_needed,
+                    // XREAD returns no descriptions.
+                    ReadMode::Wait => false,
+                };
                 Some(Unread { last: channel.last, describe, name })
             }
             _ => None,
@@ -244,13 +250,16 @@ impl Session {
         let mut is_complete = round.left.is_empty();
         self.reading.grown.extend(round.left);
         let mut steps = Vec::new();
-        for (Unread { name, last: had, .. }, page) in &round.read {
-            let Some(channel) = self.channels.get(name) else { continue };
-            if channel.last != *had || !matches!(channel.state, SubscriptionState::InSync) {
-                // It has caught up in the meantime.
+        for (asked, page) in &round.read {
+            let Unread { name, last: had, .. } = asked;
+            let Some(channel) = self.channels.get_mut(name) else { continue };
+            if !asked.is_answered_by(channel, page) {
                 self.reading.grown.insert(name.clone());
                 is_complete = false;
                 continue;
+            }
+            if asked.describe && page.about.is_none() && !page.entries.is_empty() {
+                channel.counter.is_not_described();
             }
             let loss = match self.audit_page(name, page).await? {
                 Readable::AfterCatchUp => continue,
@@ -346,6 +355,15 @@ async fn wait(
 }
 
 impl Unread {
+    /// Returns whether a page can be used. Otherwise, it is requested once more: the channel has
+    /// caught up in the meantime, or the page has to be read together with a description.
+    fn is_answered_by(&self, channel: &FollowedChannel, page: &StreamPage) -> bool {
+        let is_current =
+            channel.last == self.last && matches!(channel.state, SubscriptionState::InSync);
+        let is_described = self.describe || page.entries.is_empty();
+        is_current && (is_described || !channel.counter.needs_description())
+    }
+
     fn range(&self, context: &HubContext) -> PageRequest {
         let range = PageRequest::of(context.key(&self.name), IdSpan::After(self.last), u64::MAX);
         PageRequest { about: self.describe, ..range }

@@ -203,6 +203,40 @@ fn applications_streams_are_handed_over_too() {
 }
 
 #[test]
+fn an_entry_that_is_deleted_during_a_reload_is_reported_whatever_the_number_of_channels() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        super::streams::notifies(&redis, "Kt");
+        let names: Vec<String> = (0..80).map(|number| format!("c{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        names.iter().for_each(|name| _ = redis.append(name, "1"));
+        let old = hub.process();
+        old.is_up().await;
+        let streams = old.follow(&names).await;
+        let id = streams.position();
+        let new = hub.process();
+        redis.fault("PUBLISH sse:{sse}:ctl", Fault::Hold, 1);
+        old.retire();
+        until("the marker is published", || redis.count("PUBLISH sse:{sse}:ctl") > 0).await;
+        pass(10).await;
+        for name in names.iter().map(|name| name.as_bytes()) {
+            let store = &mut redis.state.borrow_mut().store;
+            let gone = store.add(name, None, &[b"data", b"2"]).unwrap();
+            store.add(name, None, &[b"data", b"3"]);
+            store.delete(name, gone);
+        }
+        redis.repair();
+        until("the old one retires", || old.has_retired()).await;
+        for name in &names {
+            let has_last = || new.texts(name).last().is_some_and(|text| text == "3");
+            until("they arrive", has_last).await;
+            let (gaps, texts) = new.follow(&[name]).await.resumed(&id);
+            assert_eq!((gaps, texts), (1, vec!["3".to_owned()]), "{name}");
+        }
+    });
+}
+
+#[test]
 fn channels_that_are_catching_up_when_the_process_retires_are_left_to_the_next_one() {
     run(async {
         let (redis, hub) = stage(Source::PubSub).await;

@@ -51,6 +51,13 @@ impl Store {
         Some(id)
     }
 
+    /// Deletes an entry.
+    pub fn delete(&mut self, key: &[u8], id: StreamId) {
+        let stream = self.streams.get_mut(key).unwrap();
+        stream.entries.retain(|(other, _)| *other != id);
+        stream.max_deleted = stream.max_deleted.max(id);
+    }
+
     /// Removes the oldest entries, except for this many.
     pub fn trim(&mut self, key: &[u8], left: usize) {
         let stream = self.streams.get_mut(key).unwrap();
