@@ -35,6 +35,11 @@ impl BufferedMessage {
         size_of::<BufferedMessage>() + self.event_type.len() + self.data.len()
     }
 
+    /// Returns its id, if it is a durable event.
+    pub fn id(&self) -> Option<ReportedId> {
+        self.numbers.map(|(id, _)| id)
+    }
+
     /// Returns the message.
     pub fn message(&self) -> Message<'_> {
         match self.numbers {

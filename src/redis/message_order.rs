@@ -130,6 +130,12 @@ pub enum Released {
     ReadAgain,
 }
 
+/// Returns whether a message that waited is a plain one, which is appended before the durable event
+/// that arrived after it.
+pub fn before_next_event(message: &Message<'_>) -> Option<InOrder> {
+    matches!(message, Message::Plain(_)).then_some(InOrder(()))
+}
+
 /// Decides, in the order of arrival, what to do with the messages of one channel that waited while
 /// its stream was read. A message whose id is not above those that were read may have been read, or
 /// the stream has started over since. The order of arrival shows which: everything before a message

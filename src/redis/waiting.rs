@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::hub::ReportedId;
 use crate::redis::buffered_message::BufferedMessage;
 
 /// Bytes of all messages that wait on a connection. A channel's share is subtracted when its
@@ -97,6 +98,33 @@ impl WaitingMessages {
         self.take();
     }
 
+    /// Removes and returns the plain messages that arrived before a durable event that was read,
+    /// each with the id of the first such event after it.
+    pub fn take_plain_before(
+        &mut self,
+        is_read: impl Fn(ReportedId) -> bool,
+    ) -> Vec<(ReportedId, BufferedMessage)> {
+        let (mut next, mut kept, mut taken) = (None, Vec::new(), Vec::new());
+        let all = std::mem::take(&mut self.messages);
+        for (index, message) in all.into_iter().enumerate().rev() {
+            let id = message.id();
+            next = id.filter(|id| is_read(*id)).or(next);
+            match next {
+                Some(next) if id.is_none() => {
+                    self.before -= usize::from(index < self.before);
+                    self.bytes -= message.size();
+                    self.of_all.0.set(self.of_all.0.get().saturating_sub(message.size()));
+                    taken.push((next, message));
+                }
+                _ => kept.push(message),
+            }
+        }
+        kept.reverse();
+        taken.reverse();
+        self.messages = kept;
+        taken
+    }
+
     /// Removes and returns the messages.
     pub fn take(&mut self) -> Vec<BufferedMessage> {
         self.of_all.0.set(self.of_all.0.get().saturating_sub(std::mem::take(&mut self.bytes)));
@@ -113,8 +141,9 @@ impl Drop for WaitingMessages {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::Message;
+    use super::super::message::{Durable, Message};
     use super::*;
+    use crate::sse::id::EntryId;
 
     const MOST: usize = 10_000;
 
@@ -157,6 +186,36 @@ mod tests {
         assert_eq!(c.keep(of(1_000), MOST), Admission::Waits);
         assert_eq!(a.keep(of(overhead), MOST), Admission::Overflowed);
         assert_eq!((a.arrived_before(), all.sum()), (0, MOST / 2));
+    }
+
+    #[test]
+    fn plain_messages_are_taken_with_the_next_event_that_was_read() {
+        let id = |ms| ReportedId::from(EntryId { ms, seq: 0 });
+        let durable = |ms| {
+            let (event_type, data) = (b"".into(), b"x".into());
+            let event = Durable { id: id(ms), prev: id(ms - 1), event_type, data };
+            BufferedMessage::copy_of(&Message::Durable(event))
+        };
+        let all = WaitingBytes::default();
+        let mut waiting = all.for_channel();
+        waiting.keep(message(1), MOST);
+        waiting.keep(durable(5), MOST);
+        waiting.reading_begins();
+        for next in [message(2), durable(6), message(3), durable(7), message(4)] {
+            waiting.keep(next, MOST);
+        }
+        let is = |ids: &'static [u64]| move |one: ReportedId| ids.iter().any(|ms| one == id(*ms));
+        let lengths = |taken: Vec<(ReportedId, BufferedMessage)>| -> Vec<_> {
+            taken.iter().map(|(id, one)| (*id, one.size() - message(0).size())).collect()
+        };
+        assert!(lengths(waiting.take_plain_before(is(&[4]))).is_empty());
+        assert_eq!(lengths(waiting.take_plain_before(is(&[6]))), [(id(6), 1), (id(6), 2)]);
+        assert_eq!(waiting.arrived_before(), 1);
+        assert_eq!(lengths(waiting.take_plain_before(is(&[6, 7]))), [(id(7), 3)]);
+        let rest = waiting.take();
+        let ids: Vec<_> = rest.iter().map(BufferedMessage::id).collect();
+        assert_eq!(ids, [Some(id(5)), Some(id(6)), Some(id(7)), None]);
+        assert_eq!(all.sum(), 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::redis::ended::Ended;
 use crate::redis::entry::Entry;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::message::Message;
-use crate::redis::message_order::{Released, WaitingOrder};
+use crate::redis::message_order::{before_next_event, Released, WaitingOrder};
 use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::Session;
 use crate::redis::subscription_table::SubscriptionState;
@@ -23,7 +23,8 @@ enum Settled {
 }
 
 impl Session {
-    /// Appends what was fetched of a channel.
+    /// Appends what was fetched of a channel. A plain message that waits is appended before an event
+    /// that arrived after it.
     pub(in crate::redis) async fn append_fetched(
         &mut self,
         name: &[u8],
@@ -32,16 +33,51 @@ impl Session {
     ) -> Result<(), Ended> {
         self.forget_strayed(name, known).await?;
         self.record_loss(name, fetched).await?;
+        let waited = self.take_plain_before(name, fetched);
+        let waited: Vec<_> = waited.iter().map(|(id, one)| (*id, one.message())).collect();
+        let mut waited = waited.iter().peekable();
         let mut arrivals = Vec::with_capacity(fetched.entries.len());
         let forgotten = self.forgotten_up_to(name);
         let by_name = self.channels.get(name).and_then(|channel| channel.first_by_name);
         let entries = self.readable(name, &fetched.entries).into_iter();
         for entry in entries.filter(|entry| entry.id > forgotten) {
+            while let Some((next, message)) = waited.next_if(|(next, _)| *next <= entry.id) {
+                arrivals.extend(self.plain_before(name, *next, message));
+            }
             let event = self.fetched(name, known, entry);
             let is_since = by_name.is_some_and(|first| entry.id >= first);
             arrivals.push(if is_since { event.since_subscribed() } else { event });
         }
+        for (next, message) in waited {
+            arrivals.extend(self.plain_before(name, *next, message));
+        }
         self.append(&arrivals).await
+    }
+
+    /// Removes and returns the plain messages of a channel that arrived before an event that was
+    /// fetched, each with the id of that event.
+    fn take_plain_before(
+        &mut self,
+        name: &[u8],
+        fetched: &Fetched,
+    ) -> Vec<(ReportedId, BufferedMessage)> {
+        let state = self.channels.get_mut(name).map(|channel| &mut channel.state);
+        let Some(SubscriptionState::CatchingUp(waiting)) = state else { return Vec::new() };
+        let is_read = |id| fetched.entries.binary_search_by_key(&id, |entry| entry.id).is_ok();
+        waiting.take_plain_before(is_read)
+    }
+
+    /// Returns the event of a plain message that waited. `next`: the id of the event that arrived
+    /// after it.
+    fn plain_before<'m>(
+        &mut self,
+        name: &'m [u8],
+        next: ReportedId,
+        message: &'m Message<'m>,
+    ) -> Option<OrderedEvent<'m>> {
+        let event = self.event_of(before_next_event(message)?, name, message);
+        let before = next.checked(self.latest()).map(EntryId::before);
+        Some(before.map_or(event, |before| event.plain_before(before)))
     }
 
     /// Returns the entries that were not skipped for their size.

@@ -50,6 +50,41 @@ fn messages_wait_until_the_history_is_read() {
 }
 
 #[test]
+fn a_plain_message_that_waits_precedes_the_events_that_were_published_after_it() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a", "b"]).await;
+        redis.publish("a", "1");
+        nginx.receives("a", 1).await;
+        let id = streams.position();
+        // The stream is read after all of this was published.
+        redis.fault("XRANGE sse:{sse}:s:a", Fault::Wait, 1);
+        redis.publish_unheard("a", "2");
+        redis.publish("a", "3");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a") > 0).await;
+        let mut expected = vec!["2", "3"];
+        for text in ["plain 1", "4", "plain 2", "plain 3", "5", "6", "plain 4"] {
+            match text.starts_with('p') {
+                true => redis.plain("a", text),
+                false => _ = redis.publish("a", text),
+            }
+            expected.push(text);
+            pass(1).await;
+        }
+        redis.publish("b", "of another channel");
+        pass(100).await;
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert_eq!(nginx.texts("a")[1..], expected);
+        let (gaps, texts) = streams.resumed(&id);
+        assert_eq!(gaps, 0);
+        let of_a = texts.iter().filter(|text| *text != "of another channel");
+        assert!(of_a.eq(&nginx.texts("a")[1..]), "{texts:?}");
+        assert_eq!(texts.len(), expected.len() + 1);
+    });
+}
+
+#[test]
 fn a_history_of_many_pages_is_read_to_its_end() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
