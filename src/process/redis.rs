@@ -24,9 +24,13 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The result of a publish through Redis.
 pub type Result = std::result::Result<Vec<ReportedId>, Refusal>;
+
+/// How long a process that is shutting down reads channels that are catching up, at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Messages of the thread that are processed in one turn; each may end a request.
 const MESSAGES_PER_TURN: usize = 64;
@@ -108,10 +112,12 @@ pub fn stop() {
 }
 
 /// Hands this process's subscriptions over to another process, because this one is shutting down.
-pub fn retire() {
+/// `longest`: how long it may go on serving, in ms, if that is limited.
+pub fn retire(longest: Option<u64>) {
+    let patience = longest.map_or(PATIENCE, |longest| PATIENCE.min(Duration::from_millis(longest)));
     REDIS.with(|slot| {
         if let Some(redis) = &*slot.borrow() {
-            redis.thread.retire();
+            redis.thread.retire(patience);
         }
     });
 }

@@ -63,10 +63,8 @@ pub(super) fn on_quit(_: usize, top: &mut TopLevel) {
 /// Starts to end a hub's streams.
 fn drain(hub: usize, top: &mut TopLevel) {
     run(hub, top, |serving| {
-        let time = match core_conf::shutdown_timeout() {
-            Some(timeout) => DRAIN_TIME.get().min(timeout / 5 * 4),
-            None => DRAIN_TIME.get(),
-        };
+        let longest = core_conf::shutdown_timeout().map(|timeout| timeout / 5 * 4);
+        let time = longest.map_or(DRAIN_TIME.get(), |longest| DRAIN_TIME.get().min(longest));
         serving.lifecycle = Lifecycle::Draining;
         let streams = serving.worker.streams();
         if streams > 0 {
@@ -83,7 +81,7 @@ fn drain(hub: usize, top: &mut TopLevel) {
         if !serving.inquiries.is_empty() {
             serving.turn.post();
         }
-        redis::retire();
+        redis::retire(longest);
         serving.arm();
         Progress::Idle
     });

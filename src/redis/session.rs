@@ -19,8 +19,8 @@
 //! - `tasks`: how tasks of the session report their results
 //! - `lock_wait`: waits for the hub's lock
 //! - `heartbeat`: checks that the node still responds, and that its settings are unchanged
-//! - `handover_holder`, `handover_successor`, `repeats`: hand the subscription over from one
-//!   process to the next, without losing or repeating anything
+//! - `handover_holder`, `handover_steps`, `handover_successor`, `repeats`: hand the subscription
+//!   over from one process to the next, without losing or repeating anything
 
 pub(super) mod catch_up_queue;
 pub(super) mod clock;
@@ -31,6 +31,7 @@ pub(super) mod doubts;
 pub(super) mod forget;
 pub(super) mod growth_source;
 pub(super) mod handover_holder;
+pub(super) mod handover_steps;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
@@ -71,7 +72,7 @@ use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
 use crate::redis::session::clock_mark::ClockMark;
 use crate::redis::session::growth_source::GrowthSource;
-use crate::redis::session::handover_holder::HandoverHolder;
+use crate::redis::session::handover_steps::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
 use crate::redis::session::interruptions::Interruptions;
 use crate::redis::session::read_barrier::ReadBarrier;

@@ -12,7 +12,7 @@ use crate::redis::backoff::Backoff;
 use crate::redis::context::{HubContext, LogLevel, ThreadEvent};
 use crate::redis::ended::Ended;
 use crate::redis::phase::Phase;
-use crate::redis::session::handover_successor::take_over;
+use crate::redis::session::handover_successor::Successor;
 use crate::redis::session::{Holder, Session};
 use crate::redis::task::Task;
 use crate::redis::wakes::ThreadWaker;
@@ -281,11 +281,17 @@ impl Supervisor {
     /// Takes over from a holder that is shutting down or stopped, and takes the lease when that
     /// process releases it.
     async fn succeed(&mut self, succession: LeaseGuard, slot: SlotClaim) {
-        let template = self.holder_with(slot, FencingToken::none());
-        let with = |fence| Holder { fence, ..template.clone() };
-        let taken = tokio::select! {
-            taken = take_over(self.context.clone(), slot, with) => taken,
+        let candidate = self.holder_with(slot, FencingToken::none());
+        let prepared = tokio::select! {
+            prepared = Successor::prepare(self.context.clone(), candidate) => prepared,
             _ = self.phase.changed() => return,
+        };
+        let Ok(successor) = prepared else { return };
+        let mut phase = self.phase.clone();
+        // A process that is to quit completes this, and hands the subscription over again.
+        let taken = tokio::select! {
+            taken = successor.take_over() => taken,
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => return,
         };
         // If this failed, it is repeated, or the lease becomes free.
         let Ok(session) = taken else { return };

@@ -21,6 +21,7 @@ mod scripts;
 mod store;
 mod streams;
 mod topologies;
+mod unfinished;
 mod users;
 mod words;
 

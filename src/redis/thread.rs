@@ -69,10 +69,11 @@ impl Thread {
         self.requests.send((hub, request)).is_ok()
     }
 
-    /// Hands the subscriptions over to other processes, because this one quits.
+    /// Hands the subscriptions over to other processes, because this one quits. Channels that are
+    /// catching up are read before that, if it does not take longer than `patience`.
     /// `ThreadEvent::Retired` reports the completion for each hub.
-    pub fn retire(&self) {
-        self.phase.send_replace(Phase::Retiring);
+    pub fn retire(&self, patience: Duration) {
+        self.phase.send_replace(Phase::Retiring { patience });
     }
 }
 

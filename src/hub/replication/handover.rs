@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! holder                                        successor
+//! reads channels that are catching up;
 //! RETIRING := its fencing token
 //!                                               takes SUCCESSOR_LOCK;
 //!                                               SUCCESSOR_NUMBER := a random number

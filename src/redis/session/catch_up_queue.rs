@@ -25,6 +25,9 @@ use crate::sse::escaped::Escaped;
 /// How long a channel may take before it is logged.
 const LOG_AFTER: Duration = Duration::from_secs(5);
 
+/// After this time, a request for first pages counts as a long one.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// The channels that are catching up.
 pub struct CatchUpQueue {
     /// Channels of which nothing has been fetched.
@@ -32,6 +35,7 @@ pub struct CatchUpQueue {
     /// Channels with more than one page.
     long: VecDeque<Long>,
     first_task: Option<Task>,
+    first_since: Instant,
     long_task: Option<Task>,
     /// The channel whose page was requested.
     in_progress: Option<(Box<[u8]>, Instant)>,
@@ -56,6 +60,7 @@ impl CatchUpQueue {
             first: VecDeque::new(),
             long: VecDeque::new(),
             first_task: None,
+            first_since: Instant::now(),
             long_task: None,
             in_progress: None,
             fetchers: Fetchers { first: fetcher(), long: fetcher(), strays: fetcher() },
@@ -64,9 +69,10 @@ impl CatchUpQueue {
         }
     }
 
-    /// Whether there are channels whose first page has not been read.
-    pub fn is_beginning(&self) -> bool {
-        self.first_task.is_some() || !self.first.is_empty()
+    /// Whether channels have more than one page, or first pages take long.
+    pub fn is_long(&self) -> bool {
+        let is_slow = self.first_task.is_some() && self.first_since.elapsed() >= BRIEF;
+        is_slow || self.long_task.is_some() || !self.long.is_empty()
     }
 
     /// Whether no channel is catching up.
@@ -128,6 +134,7 @@ impl Session {
         let some: Vec<WantedChannel> = self.catch_ups.first.drain(..count).collect();
         let (reader, finished) = (self.page_reader(), self.finished.clone());
         let rewound = self.rewound_of(&some);
+        self.catch_ups.first_since = Instant::now();
         self.catch_ups.first_task = Some(Task::spawn(async move {
             finished.report(reader.first_pages(some, rewound).await, Session::process_first_pages);
         }));

@@ -10,63 +10,83 @@ use std::time::Duration;
 use ::redis::cmd;
 use tokio::time::{sleep, timeout, Instant};
 
-use crate::hub::{FencingToken, Hub, Membership, RedisState, SlotClaim, SyncState, TakenOver};
+use crate::hub::{Hub, Membership, RedisState, SyncState, TakenOver};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::Ended;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::inbox::Push;
+use crate::redis::session::handover_steps::SETTLE;
 use crate::redis::session::repeats::Repeats;
 use crate::redis::session::{Holder, Session};
 use crate::redis::subscribe::Subscribe;
 use crate::redis::subscription_table::SubscriptionState;
 
-/// How long the holder may take to respond, and to read the marker.
-const REPLY: Duration = Duration::from_millis(500);
+/// How long the holder may take to respond and to settle, and to read the marker.
+const REPLY: Duration = SETTLE.saturating_add(Duration::from_secs(1));
 const MARKER: Duration = Duration::from_secs(2);
 /// How often shared memory is polled meanwhile.
 const STEP: Duration = Duration::from_millis(2);
 
-/// Takes the subscription over, for the process that holds the succession. Returns the live
-/// session. `as_holder` returns this process as a holder with a fencing token.
-pub async fn take_over(
-    context: Rc<HubContext>,
-    claim: SlotClaim,
-    as_holder: impl Fn(FencingToken) -> Holder,
-) -> Result<Session, Ended> {
-    let hub = context.hub.clone();
-    let successor = fastrand::u64(1..);
-    hub.announce_successor(successor).map_err(Ended::Locked)?;
-    if let Some(holder) = hub.holder_slot() {
-        context.wake(&[holder]);
-    }
-    let frozen = wait_until(REPLY, || hub.is_frozen(successor)).await;
-    // Nothing is appended before this process has the fencing token.
-    let mut session = Session::connect(context.clone(), as_holder(FencingToken::none())).await?;
-    session.read = hub.head();
-    session.prepare().await?;
-    session.subscribe_control().await?;
-    session.subscribe_as_holder().await?;
-    let behind = if frozen { session.read_marker(successor).await? } else { None };
-    let passed = || hub.has_read_marker(successor) || !hub.is_retiring();
-    let in_time = behind.is_some() && wait_until(MARKER, passed).await;
-    let (fence, taken) =
-        session.with_lock(|| hub.take_over(claim, successor, context.now())).await?;
-    session.holder = as_holder(fence);
-    match (taken, behind) {
-        (TakenOver::Behind(count), Some(behind)) => session.continue_after(count, behind).await?,
-        (_, behind) => {
-            context.log(
-                LogLevel::Notice,
-                format_args!(
-                    "took over the subscription in Redis from a process that does not respond; \
-                     plain messages of {} may be lost",
-                    if in_time { "a moment" } else { "up to 2 s" }
-                ),
-            );
-            session.restart(behind).await?;
+/// A successor that is subscribed to the holder's channels. Nothing is lost if it is dropped: the
+/// holder continues.
+pub struct Successor {
+    session: Session,
+    number: u64,
+    /// The messages after the marker, if both processes can have read it.
+    behind: Option<VecDeque<Push>>,
+    /// Whether the holder has read the marker, or does not need to.
+    in_time: bool,
+}
+
+impl Successor {
+    /// Subscribes to the holder's channels, for the process that holds the succession. `holder` is
+    /// this process without a fencing token, so it appends nothing.
+    pub async fn prepare(context: Rc<HubContext>, holder: Holder) -> Result<Successor, Ended> {
+        let hub = context.hub.clone();
+        let number = fastrand::u64(1..);
+        hub.announce_successor(number).map_err(Ended::Locked)?;
+        if let Some(holder) = hub.holder_slot() {
+            context.wake(&[holder]);
         }
+        wait_until(REPLY, || hub.is_frozen(number) || is_gone(&context)).await;
+        let frozen = hub.is_frozen(number);
+        let mut session = Session::connect(context, holder).await?;
+        session.read = hub.head();
+        session.prepare().await?;
+        session.subscribe_control().await?;
+        session.subscribe_as_holder().await?;
+        let behind = if frozen { session.read_marker(number).await? } else { None };
+        let passed = || hub.has_read_marker(number) || !hub.is_retiring();
+        let in_time = behind.is_some() && wait_until(MARKER, passed).await;
+        Ok(Successor { session, number, behind, in_time })
     }
-    Ok(session)
+
+    /// Takes the subscription over, and returns the live session. If this were interrupted, the
+    /// messages after the marker would be lost.
+    pub async fn take_over(self) -> Result<Session, Ended> {
+        let Successor { mut session, number, behind, in_time } = self;
+        let (context, claim) = (session.context.clone(), session.holder.claim);
+        let take_over = || context.hub.take_over(claim, number, context.now());
+        let (fence, taken) = session.with_lock(take_over).await?;
+        session.holder.fence = fence;
+        match (taken, behind) {
+            (TakenOver::Behind(count), Some(behind)) => {
+                session.continue_after(count, behind).await?;
+            }
+            (_, behind) => {
+                context.log(
+                    LogLevel::Notice,
+                    format_args!(
+                        "took over the subscription in Redis from a process that does not respond; \
+                         plain messages of {} may be lost",
+                        if in_time { "a moment" } else { "up to 2 s" }
+                    ),
+                );
+                session.restart(behind).await?;
+            }
+        }
+        Ok(session)
+    }
 }
 
 impl Session {
@@ -145,6 +165,12 @@ impl Session {
         self.inbox.put_back(behind.unwrap_or_default());
         self.begin_epoch().await
     }
+}
+
+/// Whether the holder has exited or does not respond.
+fn is_gone(context: &HubContext) -> bool {
+    // Only this process may take the lease, because it is the successor.
+    context.hub.is_silent(context.now()) || context.hub.try_lease().is_some()
 }
 
 /// What the hub knows of a channel.

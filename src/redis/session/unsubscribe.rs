@@ -64,6 +64,9 @@ impl Session {
 
     /// Subscribes again to channels that were rejected a while ago.
     pub(in crate::redis) async fn retry_refused(&mut self) -> Result<(), Ended> {
+        if self.is_frozen() {
+            return Ok(());
+        }
         let now = self.context.now().mono;
         let due = |channel: &FollowedChannel| match channel.state {
             SubscriptionState::Refused { until } => until <= now,

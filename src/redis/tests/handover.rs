@@ -255,7 +255,7 @@ fn channels_that_are_catching_up_when_the_process_retires_are_left_to_the_next_o
         redis.plain("a1", "2");
         redis.publish("a1", "3");
         pass(20).await;
-        old.retire();
+        old.retire_within(Duration::from_millis(300));
         until("the old one retires", || old.has_retired()).await;
         redis.repair();
         until("it is in sync", || named.are_in_sync()).await;
@@ -264,6 +264,7 @@ fn channels_that_are_catching_up_when_the_process_retires_are_left_to_the_next_o
         // The plain message was received through the pattern only, and is not kept.
         let (gaps, texts) = pattern.resumed(&id);
         assert_eq!((gaps, texts), (1, ["1", "3", "4"].map(str::to_owned).to_vec()));
+        assert_eq!(old.logged("before a channel has caught up"), 1);
     });
 }
 

@@ -64,7 +64,7 @@ fn a_thread_publishes_retires_and_ends() {
         );
         rejected
     });
-    thread.retire();
+    thread.retire(Duration::from_secs(60));
     wait_for(&|event| matches!(event, ThreadEvent::Retired));
     drop(thread);
     // Its threads have ended, and hold nothing of the hub.

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{spawn_local, JoinHandle, LocalSet};
@@ -283,7 +284,12 @@ impl Nginx {
 
     /// Makes the process quit: it hands the subscription over first.
     pub fn retire(&self) {
-        self.phase.send_replace(Phase::Retiring);
+        self.retire_within(Duration::from_secs(60));
+    }
+
+    /// The same, but channels that are catching up are read for at most this long before that.
+    pub fn retire_within(&self, patience: Duration) {
+        self.phase.send_replace(Phase::Retiring { patience });
     }
 
     /// Makes the process stop at once, and waits for its end.

@@ -139,7 +139,7 @@ fn entries_of_applications_streams_arrive_once_and_in_their_order() {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
+pub fn seeds() -> std::ops::Range<u64> {
     let wanted = std::env::var("SSE_SCHEDULES").unwrap_or("0..10".to_owned());
     let (first, end) = wanted.split_once("..").unwrap();
     first.parse().unwrap()..end.parse().unwrap()
