@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Removes and returns the channels that are in doubt, but otherwise in sync.
-    fn doubtful_channels(&mut self) -> Vec<Box<[u8]>> {
+    pub(in crate::redis) fn doubtful_channels(&mut self) -> Vec<Box<[u8]>> {
         let mut open = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
             if channel.is_doubtful && matches!(channel.state, SubscriptionState::InSync) {

@@ -140,6 +140,10 @@ impl Session {
         let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         self.append_held().await?;
         self.end_interruptions().await?;
+        for name in self.doubtful_channels() {
+            // The successor reads their streams.
+            self.set_out_of_sync(&name).await?;
+        }
         let stays = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::InSync);
         let others = self.channels.values_mut().filter(|channel| !stays(channel));
         let (mut members, mut unread) = (Vec::new(), 0);

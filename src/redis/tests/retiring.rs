@@ -124,3 +124,26 @@ fn a_successor_that_has_come_is_not_kept_waiting_for_nothing() {
         assert_eq!(redis.count(MARKER), 1);
     });
 }
+
+#[test]
+fn events_without_the_token_that_have_not_been_looked_up_are_read_by_the_next_process() {
+    for ms in [0, 250, 500, 750] {
+        run(async {
+            let (redis, old, new) = two_processes().await;
+            // More than are read at once.
+            let names: Vec<String> = (0..150).map(|number| format!("c{number}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let streams = new.follow(&names).await;
+            pass(ms).await;
+            let settings = std::mem::take(&mut redis.state.borrow_mut().store.hashes);
+            names.iter().for_each(|name| _ = redis.publish(name, "1"));
+            redis.state.borrow_mut().store.hashes = settings;
+            pass(1).await;
+            old.retire();
+            until("it retires", || old.has_retired()).await;
+            let have_one = || names.iter().all(|name| new.texts(name) == ["1"]);
+            until("all have their event", have_one).await;
+            until("they are in sync", || streams.are_in_sync()).await;
+        });
+    }
+}
