@@ -103,10 +103,16 @@ choose_installed_tree() {
     version_at_least "$have" "$oldest_nginx" ||
         fail "$nginx_to_check is version $have, and the oldest supported version is $oldest_nginx;" \
             "install a newer nginx, or name another in NGINX_SOURCE_DIR"
-    NGINX_SOURCE_DIR=$packaged_source
-    [ "$(source_version "$packaged_source")" = "$have" ] || download_packaged_source
+    choose_packaged_source "$have"
     NGINX_BUILD_DIR=$target/objs
     configure_packaged_source "$have"
+}
+
+# choose_packaged_source VERSION: sets NGINX_SOURCE_DIR to the source in the installed nginx-dev of that version, or
+# in a downloaded one.
+choose_packaged_source() {
+    NGINX_SOURCE_DIR=$packaged_source
+    [ "$(source_version "$packaged_source")" = "$1" ] || download_packaged_source
 }
 
 # download_packaged_source: unpacks the nginx-dev of the installed nginx below $target and sets

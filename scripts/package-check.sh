@@ -7,7 +7,7 @@ readonly module_enabled=etc/nginx/modules-enabled/50-mod-http-sse.conf
 
 # make_packages SUITE FOLDER: sets deb and tarball. FOLDER.fresh stays as debootstrap created it.
 make_packages() {
-    local abi nginx
+    local provided
     make_folder "$1" "$2.fresh"
     [ -d "$2" ] || copy_folder "$2.fresh" "$2"
     enter_folder "$2"
@@ -16,11 +16,9 @@ make_packages() {
     [ -f "$2/${tarball:-}" ] || fail "scripts/package made nothing"
     deb=$2$deb tarball=$2$tarball
 
-    # The dependency that dh_nginx of nginx-dev gives to modules.
-    nginx=$(chroot "$2" dpkg-query -W -f '${Version}' nginx)
-    abi=$2/opt/target/nginx-dev/$nginx/usr/share/nginx/src/debian/libnginx-mod.abisubstvars
-    abi=$(sed -n "s/^nginx:abi=//p" "$abi")
-    [[ ", $(dpkg-deb -f "$deb" Depends), " == *", ${abi:?}, "* ]] || fail "the package does not depend on $abi"
+    provided=$(chroot "$2" dpkg-query -W -f '${Provides}' nginx | grep -o 'nginx-abi-[^ ,]*')
+    [[ ", $(dpkg-deb -f "$deb" Depends), " == *", ${provided:?}, "* ]] ||
+        fail "the package does not depend on $provided"
 }
 
 # copy_folder FROM TO
@@ -107,6 +105,12 @@ check_removed() {
     "${inside[@]}" nginx -t || fail "nginx does not start without the package"
     apt install -y /opt/sse.deb
     is_enabled || fail "a second installation does not enable the module"
+
+    say "==> an unpacked package is removed, which does not run its prerm"
+    "${inside[@]}" dpkg --unpack /opt/sse.deb
+    apt remove -y "$module_package"
+    ! is_enabled || fail "the module is enabled without its package, which was not configured"
+    apt install -y /opt/sse.deb
     rm "$folder/$module_enabled"
     apt install -y --reinstall /opt/sse.deb
     ! is_enabled || fail "a module that an administrator has disabled is enabled again"
