@@ -15,7 +15,8 @@ install_packages() {
     if [[ " $* " == *" nginx "* ]] && [ -d /run/systemd/system ]; then
         say "(the package starts an nginx of its own on port 80; to stop it: systemctl disable --now nginx)"
     fi
-    apt_get update
+    [ -n "${lists_are_new:-}" ] || apt_get update
+    lists_are_new=yes
     local packages
     mapfile -t packages < <(smaller_packages "$@")
     apt_get install -y --no-install-recommends "${packages[@]}"
