@@ -122,6 +122,7 @@ for my $case (
     ['an unknown hub', 'sse_hub news { } sse_hub chat { }', 'return 200 $sse_position_sport;', qr/unknown hub "sport" in variable "sse_position_sport"/],
     ['an unknown hub, without any', '', 'return 200 $sse_position_sport;', qr/unknown hub "sport" in variable "sse_position_sport"/],
     ['several hubs', 'sse_hub news { } sse_hub chat { }', 'add_header X-P $sse_position;', qr/variable "sse_position" must name one of the hubs, as in "\$sse_position_NAME"/],
+    ['a redefined variable', 'sse_hub news { }', 'set $sse_position_news 1;', qr/the duplicate "sse_position_news" variable/],
     ['hubs whose names differ in case', 'sse_hub news { } sse_hub News { }', 'return 200 $sse_position_news;', qr/variable "sse_position_news" may mean several hubs/],
 ) {
     my ($name, $http, $location, $message) = @$case;

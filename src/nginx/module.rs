@@ -187,6 +187,11 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
             return NGX_ERROR as ngx_int_t;
         }
         // SAFETY: as above.
+        if let Some(name) = unsafe { variable::redefined(cf, M::VARIABLES) } {
+            context.log(Level::Emerg, format_args!("the duplicate \"{name}\" variable"));
+            return NGX_ERROR as ngx_int_t;
+        }
+        // SAFETY: as above.
         unsafe {
             super::content_type_filter::install();
             super::header_filter::install(M::before_header);

@@ -5,8 +5,10 @@ use super::guard::guarded;
 use super::pool::{self, bytes, copied};
 use super::request::Request;
 use nginx_sys::{
-    ngx_conf_t, ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
-    ngx_str_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_HTTP_VAR_PREFIX, NGX_OK,
+    ngx_conf_t, ngx_hash_key_t, ngx_http_add_variable, ngx_http_conf_ctx_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_http_variable_value_t,
+    ngx_int_t, ngx_str_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_HTTP_VAR_PREFIX,
+    NGX_OK,
 };
 use std::sync::OnceLock;
 
@@ -80,6 +82,37 @@ pub(super) unsafe fn add(cf: *mut ngx_conf_t, variables: &'static [Variable]) ->
         }
     }
     NGX_OK as ngx_int_t
+}
+
+/// Returns the name of a variable that the configuration defines itself although it begins with one
+/// of these `names`, if there is one: `set`, `map`, or a named capture of a regular expression would
+/// take the place of the module's variable. nginx itself refuses that for whole names only.
+///
+/// # Safety
+/// `cf` is the configuration that nginx is reading, behind its `http` block.
+pub(super) unsafe fn redefined(
+    cf: *mut ngx_conf_t,
+    variables: &'static [Variable],
+) -> Option<String> {
+    let is_prefix = |variable: &&Variable| {
+        let flags = variable.get.flags() & NGX_HTTP_VAR_PREFIX as ngx_uint_t;
+        flags != 0
+    };
+    // SAFETY: the core module has a main configuration in `http`; nginx frees the array of all
+    // variables later, and their names are in the configuration's pool.
+    let defined = unsafe {
+        let context: *const ngx_http_conf_ctx_t = (*cf).ctx.cast();
+        let core = *(*context).main_conf.add(ngx_http_core_module.ctx_index);
+        (*(*core.cast::<ngx_http_core_main_conf_t>()).variables_keys).keys
+    };
+    let keys: *const ngx_hash_key_t = defined.elts.cast();
+    (0..defined.nelts).find_map(|index| {
+        // SAFETY: as above; the array has `nelts` elements.
+        let name = unsafe { bytes(&(*keys.add(index)).key) };
+        let mut prefixes = variables.iter().filter(is_prefix);
+        let is_own = prefixes.any(|variable| name.starts_with(variable.name.as_bytes()));
+        is_own.then(|| String::from_utf8_lossy(name).into_owned())
+    })
 }
 
 unsafe extern "C" fn get(
