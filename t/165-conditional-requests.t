@@ -1,5 +1,5 @@
-# A stream is answered with 200 even if the request is conditional (If-Match, If-None-Match,
-# If-Modified-Since, and so on).
+# Streams, figures, and the effects of requests do not depend on conditions (If-Match, If-None-Match,
+# If-Modified-Since, and so on): they have no versions.
 
 use v5.36;
 use FindBin;
@@ -16,6 +16,7 @@ my $stage = SSE::Stage->new(
         location = /pattern { sse_stream * pattern; }
         location = /exact   { sse_stream news; if_modified_since exact; etag on; }
         location = /status  { sse_status; }
+        location = /admin   { sse_admin; }
 EOF_CONFIG
 );
 my @conditions = (
@@ -40,6 +41,14 @@ for my $condition (@conditions) {
     my $status = SSE::Client->new(port => $stage->port, path => '/status', headers => [@$condition, Accept => 'text/event-stream']);
     ok($status->wait_open, "the live status opens with $shown") or diag $status->{status};
     $status->close;
+    my @accept = (Accept => 'application/json');
+    my $figures = request(port => $stage->port, path => '/status', headers => [@$condition, @accept]);
+    is($figures->{status}, 200, "the figures with $shown");
+    $stage->publish('news', 'something');
+    my $list = request(port => $stage->port, path => '/admin', headers => [@$condition, @accept]);
+    is($list->{status}, 200, "the list of channels with $shown");
+    my $deleted = request(port => $stage->port, path => '/admin?channel=news', method => 'DELETE', headers => $condition);
+    is($deleted->{status}, 200, "what was deleted with $shown is reported");
 }
 
 $stage->ends_cleanly;

@@ -6,7 +6,6 @@
 //! filter runs after the charset filter (see the module order in `crate::module`) and removes the
 //! charset again.
 
-use super::bits;
 use super::guard::guarded;
 use super::request::Request;
 use nginx_sys::{
@@ -35,12 +34,10 @@ pub(super) unsafe fn install() {
 }
 
 impl Request {
-    /// Makes the response an event stream. Conditional requests (`If-None-Match: *`,
-    /// `If-Unmodified-Since`) do not apply to it, because a stream has no versions.
+    /// Makes the response an event stream.
     pub fn set_event_stream(&self) {
         self.set_content_type(EVENT_STREAM);
-        // SAFETY: the request is alive.
-        unsafe { bits::request::set_disable_not_modified(self.raw(), 1) };
+        self.ignore_conditions();
         // SAFETY: the request is alive.
         let headers = unsafe { &mut (*self.raw()).headers_out };
         headers.charset = ngx_str_t { len: CHARSET.len(), data: CHARSET.as_ptr().cast_mut() };

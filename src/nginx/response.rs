@@ -52,6 +52,14 @@ impl Request {
         headers.charset = ngx_str_t::empty();
     }
 
+    /// Makes nginx send the response even if the request has conditions (`If-Match`,
+    /// `If-None-Match: *`, `If-Unmodified-Since`). nginx would compare them with the headers of the
+    /// response, which have no versions, after the request has taken effect.
+    pub(super) fn ignore_conditions(&self) {
+        // SAFETY: the request is alive.
+        unsafe { bits::request::set_disable_not_modified(self.raw(), 1) };
+    }
+
     /// Sets a header of the response and replaces existing headers with this name.
     pub fn set_header(&self, name: &'static str, value: &str) -> Result<(), NoMemory> {
         self.remove_headers(name, |_| true);
@@ -203,6 +211,7 @@ impl Request {
     /// the request.
     pub fn answer(&self, content_type: &'static str, body: &[u8]) -> Outcome {
         self.discard_body();
+        self.ignore_conditions();
         self.set_content_type(content_type);
         // SAFETY: the request is alive.
         unsafe { (*self.raw()).headers_out.content_length_n = body.len() as i64 };
