@@ -149,6 +149,8 @@ my $carol  = $stage->stream('/jwt', headers => [Authorization => "Bearer $before
 $answer = disconnect('carol', '&revoke=1h');
 is($answer->{status}, 202, 'tokens are revoked');
 cmp_ok(abs($answer->{json}{revoked_until} - time - 3600), '<', 60, 'the response says until when');
+my $until = $answer->{json}{revoked_until};
+is(disconnect('carol', '&revoke=1m')->{json}{revoked_until}, $until, 'a shorter revocation leaves that time as it is');
 ok(wait_for(sub { $carol->{state} eq 'ended' }, 10), 'streams of the user end');
 for my $round ('now', 'after a reload') {
     is(opened('/jwt', Authorization => "Bearer $before"), 401, "$round: an older token is refused");

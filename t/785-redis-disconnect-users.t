@@ -72,9 +72,12 @@ EOF_SERVER
     # Revoked tokens.
     my %old = (Authorization => 'Bearer ' . token({ sub => 'dave', iat => time - 10 }));
     my @dave = map { $_->stream('/jwt', headers => [%old]) } @both;
-    is(disconnect($one, 'dave', '&revoke=1h')->{status}, 202, 'tokens are revoked');
+    my $revoked = disconnect($one, 'dave', '&revoke=1h');
+    is($revoked->{status}, 202, 'tokens are revoked');
     ok(wait_for(sub { !grep { $_->{state} ne 'ended' } @dave }, 10), 'streams of the user end everywhere');
     is(status($_, %old), 401, 'older tokens are refused everywhere') for @both;
+    my $shorter = disconnect($two, 'dave', '&revoke=1m');
+    is($shorter->{json}{revoked_until}, $revoked->{json}{revoked_until}, 'a shorter revocation does not end earlier');
     is(status($_, Authorization => 'Bearer ' . token({ sub => 'dave', iat => time + 2 })), 200, 'new ones are accepted') for @both;
     my $third = $start->($redis);
     ok(wait_for(sub { status($third, %old) == 401 }, 10), 'a new nginx knows the revocation, too');

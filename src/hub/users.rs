@@ -156,6 +156,14 @@ impl Hub {
         let all = (0..self.layout.users).map(read).filter(|entry| entry.until != 0).collect();
         Ok((guard.get(header::REVOCATION_CHANGES), all))
     }
+
+    /// Returns when the revocation of a user's tokens ends, in ms of the wall clock; 0 if they were
+    /// not revoked.
+    pub fn revocation_end(&self, user: UserHash) -> Result<u64, Locked> {
+        let (_, all) = self.all_revocations()?;
+        let own = all.into_iter().find(|entry| entry.user == user);
+        Ok(own.map_or(0, |entry| entry.until))
+    }
 }
 
 impl Guard<'_> {

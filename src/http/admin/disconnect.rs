@@ -135,6 +135,7 @@ impl UserDisconnection {
                 json!({ "user": name })
             }
             Some((from, until)) => {
+                let until = until.max(self.known_end());
                 let line = format_args!(
                     "sse: user \"{user}\" of hub \"{hub}\" disconnected, tokens revoked for {} s",
                     until.saturating_sub(from) / 1000
@@ -147,5 +148,14 @@ impl UserDisconnection {
             Ok(()) => json::answer(request, 202, &response.to_string()),
             Err(NoMemory) => Outcome::ERROR,
         }
+    }
+    /// Returns the end of the user's revocation in the hub, which may be an earlier one that ends
+    /// later; 0 if there is none, or if the hub is locked.
+    fn known_end(&self) -> u64 {
+        let end = process::with(self.hub, |worker| {
+            let user = worker.hub().user(&self.user);
+            worker.hub().revocation_end(user).ok()
+        });
+        end.flatten().unwrap_or_default()
     }
 }
