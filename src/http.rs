@@ -20,6 +20,8 @@ use crate::nginx::request::{Outcome, Request};
 
 /// Answers a request of a location that has one of the module's handlers.
 pub fn answer(request: &Request) -> Outcome {
+    // The location that has handed the request on may have refused its method.
+    request.remove_headers("Allow", |_| true);
     let location = Location::for_request(request);
     if location.access.is_some() {
         access::withdraw_challenges(request);

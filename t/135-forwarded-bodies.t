@@ -99,6 +99,9 @@ my ($status, $id) = by_length('/half', 'whole');
 is($status, 201, 'an unbuffered body that arrived at once is accepted');
 is(data_of($id), 'whole', 'it is published');
 
+my $one = request(port => $stage->port, path => '/one', method => 'POST', body => 'x');
+is_deeply([$one->{status}, $one->{header}{allow}], [201, undef], 'the response does not list the methods of the first location');
+
 $stage->ends_cleanly;
 done_testing();
 
