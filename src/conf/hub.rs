@@ -229,11 +229,16 @@ pub fn set_history(main: &Main) {
 
 /// Asks nginx for the zones of all hubs. Does nothing if no location uses a hub.
 pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
-    if !context.main_conf::<Main>().used.get() {
-        return Ok(());
+    let main: &Main = context.main_conf();
+    let hubs = if main.used.get() { main.hubs.clone() } else { Vec::new() };
+    let zones: Vec<_> = hubs.iter().map(|conf| (conf.zone_name(), conf.zone)).collect();
+    if zone::would_be_unmapped(&zones) {
+        return Err(ConfError::message(
+            "with \"master_process off\", a reload cannot replace or remove a hub: restart nginx",
+        ));
     }
-    for conf in context.main_conf::<Main>().hubs.clone() {
-        context.add_zone(&conf.zone_name(), conf.zone, conf.clone())?;
+    for ((name, size), conf) in zones.iter().zip(hubs) {
+        context.add_zone(name, *size, conf)?;
     }
     Ok(())
 }

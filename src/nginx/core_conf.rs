@@ -16,6 +16,13 @@ pub fn serves_requests() -> bool {
     kind == NGX_PROCESS_WORKER || kind == NGX_PROCESS_SINGLE
 }
 
+/// Whether this process is the only one (`master_process off`), or has not started others yet.
+pub(super) fn is_only_process() -> bool {
+    // SAFETY: an integer that nginx sets before it reads any configuration.
+    let kind = unsafe { ngx_process } as u32;
+    kind == NGX_PROCESS_SINGLE
+}
+
 /// Returns `worker_shutdown_timeout` in ms, if it is set.
 pub fn shutdown_timeout() -> Option<u64> {
     // SAFETY: in a running process, `ngx_cycle` points to the current cycle.

@@ -7,7 +7,7 @@
 mod size;
 
 use super::bits;
-use super::core_conf::worker_processes;
+use super::core_conf::{is_only_process, worker_processes};
 use super::guard::guarded;
 use super::log::{self, Level};
 use super::pool::{bytes, copied, keep, NoMemory};
@@ -53,6 +53,8 @@ pub enum ZoneContents {
 /// The `data` of a zone.
 struct ZoneData {
     owner: Rc<dyn ZoneOwner>,
+    /// The zone's size in bytes.
+    length: usize,
     cycle: *mut ngx_cycle_t,
     /// The pages that are allocated in the zone. They are remembered here, because the zone's own
     /// header can be damaged by the time of a reload. Empty until the zone is mapped.
@@ -86,8 +88,9 @@ pub(super) unsafe fn add(
     if zone.is_null() {
         return Err(NoMemory);
     }
+    let data = ZoneData { owner, length: size, cycle, allocation: OnceCell::new() };
     // SAFETY: the pool lives as long as the zone is in use.
-    let data = unsafe { keep(pool, ZoneData { owner, cycle, allocation: OnceCell::new() }) }?;
+    let data = unsafe { keep(pool, data) }?;
     // SAFETY: nginx has just created the zone.
     unsafe {
         (*zone).data = data.as_ptr().cast();
@@ -186,6 +189,11 @@ unsafe fn allocated(slab: *mut ngx_slab_pool_t) -> Result<Region, String> {
 /// Returns the names and the memory of this module's zones in the configuration that is still in
 /// use.
 pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
+    own_zones().filter_map(|(name, data)| Some((name, data.allocation.get()?.clone())))
+}
+
+/// Returns the names and the data of this module's zones in the configuration that is still in use.
+fn own_zones() -> impl Iterator<Item = (&'static [u8], &'static ZoneData)> {
     old_zones().filter_map(|zone| {
         let tag: *mut c_void = super::this_module::this_module().cast_mut().cast();
         if zone.tag != tag || zone.shm.addr.is_null() {
@@ -195,8 +203,18 @@ pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
         // cycle.
         let data = unsafe { zone.data.cast::<ZoneData>().as_ref() }?;
         // SAFETY: the name lives as long, too.
-        Some((unsafe { bytes(&zone.shm.name) }, data.allocation.get()?.clone()))
+        Some((unsafe { bytes(&zone.shm.name) }, data))
     })
+}
+
+/// Whether a reload to a configuration with these zones, given by their names and sizes, would unmap
+/// memory that this process uses. Without a master process (`master_process off`), nginx unmaps the
+/// zones that a new configuration does not have while the same process continues to serve requests.
+pub fn would_be_unmapped(kept: &[(String, usize)]) -> bool {
+    let is_lost = |(name, data): (&[u8], &ZoneData)| {
+        !kept.iter().any(|(kept, size)| kept.as_bytes() == name && *size == data.length)
+    };
+    is_only_process() && own_zones().any(is_lost)
 }
 
 /// Returns the names of the zones of the configuration that is still in use.
