@@ -15,7 +15,7 @@ use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Kind, Now, RedisState, Resume, Source};
+use crate::hub::{Budget, Kind, Now, RedisState, Resume, Source};
 
 /// Maximum time in ms by which another nginx may be ahead while all channels are in sync with
 /// Redis, and the maximum time to wait for the channels to be in sync.
@@ -60,9 +60,10 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// Schedules the streams that could not be served before.
-    pub(super) fn retry_streams(&mut self) {
-        for key in self.work.take_retries() {
+    /// Schedules the streams that could not be served before, within the budget.
+    pub(super) fn continue_retries(&mut self, budget: &mut Budget) {
+        while budget.step() {
+            let Some(key) = self.work.next_retry() else { return };
             if let Some(claim) = self.streams.get_mut(key).and_then(Stream::claim) {
                 claim.parked = false;
             }

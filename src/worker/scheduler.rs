@@ -75,6 +75,7 @@ impl<S: Socket> Worker<S> {
         let unscheduled = self.continue_rescheduling(&mut Budget::for_turn(), now);
         let unchecked = self.start_ready(now);
         self.inquiries.check_after_barrier(self.hub.passed_read_barrier());
+        self.continue_retries(&mut Budget::for_turn());
         self.run_tasks(WRITES_OF_TASKS, now);
         while self.counts.writes < WRITES {
             let Some(key) = self.work.next_fan_out() else { break };
@@ -185,7 +186,7 @@ impl<S: Socket> Worker<S> {
         self.check_waiting();
         self.inquiries.check_all();
         self.presence.make_due();
-        self.retry_streams();
+        self.work.start_retries();
         let directory = &self.directory;
         self.upkeep.leave_pending(&self.hub, |record| directory.by_record(record).is_some());
         if self.upkeep.is_due(now) {

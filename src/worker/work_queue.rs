@@ -57,6 +57,8 @@ pub struct WorkQueue {
     /// Streams that are served again after the next tick, because the lock was not available or the
     /// client's id is in doubt.
     to_retry: Vec<StreamKey>,
+    /// Those of them that are served again now, some in each turn.
+    retrying: VecDeque<StreamKey>,
     wheel: TimerWheel<StreamTask>,
     /// Time of the last tick (ms). Deadlines up to then are due.
     last_tick: u64,
@@ -70,6 +72,7 @@ impl WorkQueue {
             fan_outs: VecDeque::new(),
             tasks: VecDeque::new(),
             to_retry: Vec::new(),
+            retrying: VecDeque::new(),
             wheel: TimerWheel::new(now),
             last_tick: now,
             drain: None,
@@ -108,7 +111,10 @@ impl WorkQueue {
 
     /// Returns whether nothing is due.
     pub fn is_idle(&self) -> bool {
-        self.fan_outs.is_empty() && self.tasks.is_empty() && !self.wheel.is_behind(self.last_tick)
+        self.fan_outs.is_empty()
+            && self.tasks.is_empty()
+            && self.retrying.is_empty()
+            && !self.wheel.is_behind(self.last_tick)
     }
 
     /// Adds a stream that is to be served again after the next tick.
@@ -116,9 +122,14 @@ impl WorkQueue {
         self.to_retry.push(stream);
     }
 
-    /// Removes and returns the streams that are to be served again.
-    pub fn take_retries(&mut self) -> Vec<StreamKey> {
-        std::mem::take(&mut self.to_retry)
+    /// Starts to serve streams again. Called with each tick.
+    pub fn start_retries(&mut self) {
+        self.retrying.extend(self.to_retry.drain(..));
+    }
+
+    /// Removes and returns the next stream that is to be served again now.
+    pub fn next_retry(&mut self) -> Option<StreamKey> {
+        self.retrying.pop_front()
     }
 
     /// Returns the number of streams that are to be served again.
@@ -218,7 +229,9 @@ mod tests {
         work.tick(1_200);
         assert!(!work.is_idle());
         assert_eq!(all_tasks(&mut work), [StreamTask::Beat(key(2))]);
-        assert_eq!((work.take_retries(), work.take_retries()), (vec![key(4)], vec![]));
+        work.start_retries();
+        assert!(!work.is_idle());
+        assert_eq!((work.next_retry(), work.next_retry()), (Some(key(4)), None));
         assert!(work.is_idle());
     }
 

@@ -75,6 +75,25 @@ fn a_drain_of_many_streams_is_scheduled_in_many_turns() {
 }
 
 #[test]
+fn many_streams_that_could_not_read_the_hub_are_served_again_in_many_turns() {
+    let mut bench = bench(4 << 20, HISTORY);
+    bench.publish("a", "missed");
+    let id = bench.hub.channel(b"a").unwrap().unwrap().last_id.unwrap().to_string();
+    let open = |bench: &mut Bench| bench.open(settings(), &["a"], &id);
+    let opened: Vec<_> = (0..100).map(|_| open(&mut bench)).collect();
+    bench.settle();
+    opened.iter().for_each(|(key, _)| bench.worker.work.retry_later(*key));
+    set_turn_steps(8);
+    bench.worker.tick(bench.now);
+    assert_eq!((bench.worker.work.retries(), bench.worker.work.is_idle()), (0, false));
+    let mut turns = 1;
+    while bench.worker.turn(bench.now) == Progress::More {
+        turns += 1;
+    }
+    assert!((100 / 8..=100).contains(&turns), "{turns}");
+}
+
+#[test]
 fn comparing_an_event_with_many_patterns_takes_many_turns() {
     let mut bench = bench(4 << 20, HISTORY);
     let mut wires = Vec::new();
