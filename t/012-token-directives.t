@@ -83,6 +83,8 @@ my %refused = (
     'nor does map'                            => [$s, 'the duplicate "sse_jwt_claim_sub" variable', 'map $uri $sse_jwt_claim_sub { default alice; }'],
     'nor does a named capture'                => ["if (\$uri ~ (?<sse_jwt_claim_sub>.+)) { return 204; } $s", 'the duplicate "sse_jwt_claim_sub" variable'],
     'nor does sse_jwt_set'                    => [$s, 'the duplicate "sse_jwt_claim_sub" variable', 'sse_jwt_set $sse_jwt_claim_sub a;'],
+    'not even one that map has defined before' => [$s, 'the duplicate "level" variable', 'map $uri $level { default a; } sse_jwt_set $level b;'],
+    'nor one that set has defined before'     => [$s, 'the duplicate "level" variable', 'server { listen 127.0.0.1:%%PORT_other%%; set $level a; } sse_jwt_set $level b;'],
     'a variable is declared once'             => [$s, 'the duplicate "level" variable', 'sse_jwt_set $level a; sse_jwt_set $level b;'],
     'an end has a time before it'             => ["sse_expires \$arg_u event=e before=soon; $s", 'invalid value "soon" in "sse_expires" directive'],
     'before needs an event'                   => ["sse_expires \$arg_u before=5s; $s", '"before" and "jitter" need "event="'],

@@ -8,7 +8,7 @@ use super::log::{self, Level};
 use super::pool::{bytes, copied};
 use super::this_module::this_module;
 use super::typed;
-use super::variable;
+use super::variable::{self, Declared};
 use super::zone::{self, ZoneOwner};
 use nginx_sys::{
     ngx_array_push, ngx_command_t, ngx_conf_full_name, ngx_conf_include, ngx_conf_log_error,
@@ -149,7 +149,14 @@ impl<'cf> ConfContext<'cf> {
     /// if there is another variable with this name.
     pub fn declare_variable(&mut self, name: &[u8]) -> Result<(), ConfError> {
         // SAFETY: the configuration is being read.
-        unsafe { variable::declare(self.cf, name) }.ok_or(ConfError::AlreadyLogged)
+        match unsafe { variable::declare(self.cf, name) } {
+            Some(Declared::Now) => Ok(()),
+            Some(Declared::Before) => {
+                let name = String::from_utf8_lossy(name);
+                Err(ConfError::message(format_args!("the duplicate \"{name}\" variable")))
+            }
+            None => Err(ConfError::AlreadyLogged),
+        }
     }
 
     /// Returns the names of the variables that the configuration uses, in lower case and without

@@ -162,12 +162,20 @@ unsafe extern "C" fn get_for_each(
     set(unsafe { &mut *value }, text)
 }
 
+/// Whether a variable was declared.
+pub(super) enum Declared {
+    Now,
+    /// `set`, `map`, or another directive has defined a variable with this name before. nginx only
+    /// refuses that in the opposite order.
+    Before,
+}
+
 /// Adds a variable whose value `VariableGetter::Declared` returns. Returns `None` if that fails,
 /// which nginx has logged.
 ///
 /// # Safety
 /// `cf` is the configuration that nginx is reading.
-pub(super) unsafe fn declare(cf: *mut ngx_conf_t, name: &[u8]) -> Option<()> {
+pub(super) unsafe fn declare(cf: *mut ngx_conf_t, name: &[u8]) -> Option<Declared> {
     let lower = name.to_ascii_lowercase();
     // SAFETY: the pool lives as long as the configuration.
     let kept = unsafe { pool::keep((*cf).pool, lower) }.ok()?;
@@ -175,11 +183,14 @@ pub(super) unsafe fn declare(cf: *mut ngx_conf_t, name: &[u8]) -> Option<()> {
     let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
     // SAFETY: the caller vouches for the configuration; nginx copies the name.
     let added = unsafe { ngx_http_add_variable(cf, &mut name, flags) };
-    // SAFETY: nginx has created the entry, or null.
+    // SAFETY: nginx has created or found the entry, or null.
     let added = unsafe { added.as_mut() }?;
+    if added.get_handler.is_some() {
+        return Some(Declared::Before);
+    }
     added.get_handler = Some(get_declared);
     added.data = kept.as_ptr() as usize;
-    Some(())
+    Some(Declared::Now)
 }
 
 /// As `get`. `data` is the address of the variable's name.
