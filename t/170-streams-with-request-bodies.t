@@ -7,7 +7,7 @@ use lib "$FindBin::Bin/lib";
 use POSIX ();
 use Test::More;
 use SSE::Client;
-use SSE::HTTP;
+use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
@@ -55,6 +55,10 @@ for my $path ('/s', '/lean') {
     is($early->header('connection'), $path eq '/s' ? 'keep-alive' : 'close', "$path: keep-alive is as without a body if the body arrives with the head");
     $early->close;
     noticed("$path: a client whose body came with the head");
+    $stage->cluster->allow(qr/client sent invalid chunked body/);
+    my $invalid = request(port => $stage->port, path => $path, headers => ['Transfer-Encoding' => "chunked\r\n\r\nzz"]);
+    is_deeply([$invalid->{status}, @{ $invalid->{header} }{qw(content-type cache-control)}], [400, ['text/html'], undef],
+        "$path: an invalid chunk with the head is refused, without the headers of a stream");
 }
 
 # A body may take any time. lingering_timeout applies only after a response has been sent.

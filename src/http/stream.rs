@@ -261,8 +261,13 @@ fn bad_request(request: &Request, error: &NameError) -> Outcome {
     request.answer("text/plain", format!("{error}\n").as_bytes())
 }
 
-/// Sends the header of a stream.
+/// Discards the body of the request, and sends the header of a stream.
 fn send_header(request: &Request) -> AfterHeader<'_> {
+    match request.discard_body_of_stream() {
+        Outcome::OK => {}
+        // nginx's own response for an invalid body.
+        failed => return AfterHeader::Nothing(failed),
+    }
     request.set_status(200);
     request.set_event_stream();
     let set = request
@@ -270,7 +275,7 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
         .and_then(|()| request.set_header("X-Accel-Buffering", "no"))
         .and_then(|()| request.send_without_delay());
     match set {
-        Ok(()) => request.send_stream_header(),
+        Ok(()) => request.send_header(),
         Err(NoMemory) => AfterHeader::Nothing(Outcome::ERROR),
     }
 }

@@ -153,14 +153,14 @@ impl Request {
         }
     }
 
-    /// Discards the body of a request that is answered with a stream. The handler returns any
-    /// outcome other than `OK` to nginx.
+    /// Discards the body of a request that is answered with a stream, before any header of the
+    /// response is set. The handler returns any outcome other than `OK` to nginx.
     ///
     /// nginx discards the rest of a body for `lingering_timeout` at most, and then closes the
     /// connection. Meanwhile, it does not check whether the client has disconnected. So the stream
     /// reads the rest (`output::incoming`). It does not know where the body ends, so the connection
     /// cannot be used for another request.
-    pub(super) fn discard_body_of_stream(&self) -> Outcome {
+    pub fn discard_body_of_stream(&self) -> Outcome {
         let r = self.raw();
         // SAFETY: the request is alive. nginx has counted itself as a user of the request.
         unsafe {

@@ -199,14 +199,6 @@ impl Request {
         AfterHeader::Body(Body { request: self })
     }
 
-    /// Sends the status and the headers of a stream, and discards the body of the request.
-    pub fn send_stream_header(&self) -> AfterHeader<'_> {
-        match self.discard_body_of_stream() {
-            Outcome::OK => self.send_header(),
-            failed => AfterHeader::Nothing(failed),
-        }
-    }
-
     /// Sends a complete response, whose status and other headers are set, and discards the body of
     /// the request.
     pub fn answer(&self, content_type: &'static str, body: &[u8]) -> Outcome {
