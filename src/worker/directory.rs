@@ -184,6 +184,7 @@ mod tests {
     fn patterns_are_channels_that_are_matched_as_well() {
         let hub = small_hub();
         let mut directory = Directory::default();
+        assert!(directory.is_empty());
         directory.insert(channel(&hub, b"a"));
         assert!(!directory.has_patterns());
         let key = directory.insert(channel(&hub, &name_of_pattern(b"a*")));

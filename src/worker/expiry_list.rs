@@ -57,6 +57,18 @@ mod tests {
     }
 
     #[test]
+    fn the_last_stream_moves_to_the_place_of_one_that_is_removed() {
+        let mut list = ExpiryList::default();
+        let indices = [1, 2, 3].map(|number| list.add(key(number)));
+        assert_eq!(indices, [0, 1, 2]);
+        assert_eq!(list.remove(0), Some(key(3)));
+        assert_eq!((list.remove(2), list.remove(u32::MAX)), (None, None));
+        assert_eq!(list.remove(1), None);
+        list.start();
+        assert_eq!((list.next_unchecked(), list.next_unchecked()), (Some(key(3)), None));
+    }
+
+    #[test]
     fn every_stream_that_stays_is_looked_at_whichever_others_are_removed() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);

@@ -288,3 +288,24 @@ impl<S: Socket> Worker<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_barrier_that_is_passed_causes_one_check_of_what_waits() {
+        let mut inquiries = Inquiries::default();
+        inquiries.check_after_barrier(5);
+        assert!(inquiries.is_empty());
+        for number in 1..=2 {
+            let (key, channels) = (InquiryKey(number), Vec::new());
+            inquiries.waiting.push_back(Inquiry { key, channels, barrier: 5, since: 0 });
+        }
+        let mut checks = |passed| {
+            inquiries.check_after_barrier(passed);
+            std::mem::take(&mut inquiries.unchecked)
+        };
+        assert_eq!([5, 5, 4, 6, 6].map(&mut checks), [2, 0, 0, 2, 0]);
+    }
+}

@@ -139,6 +139,7 @@ mod tests {
         let mut upkeep = Upkeep::default();
         assert!(upkeep.continue_sweep(&hub, START).is_none() && !upkeep.is_sweeping());
         upkeep.require_sweep(&hub);
+        assert!(upkeep.is_sweeping());
         let sweeps = std::iter::from_fn(|| upkeep.continue_sweep(&hub, START));
         let covered: usize = sweeps.map(|swept| swept.buckets).sum();
         assert!(covered >= hub.buckets() && !upkeep.is_sweeping());

@@ -111,6 +111,22 @@ fn comparing_an_event_with_many_patterns_takes_many_turns() {
 }
 
 #[test]
+fn the_patterns_that_a_channel_matches_are_remembered() {
+    let mut bench = bench(4 << 20, HISTORY);
+    for i in 0..100 {
+        bench.match_all(settings(), &[&format!("*{i}")], "");
+    }
+    set_turn_steps(20);
+    let mut turns = |channel| {
+        bench.publish(channel, "x");
+        1 + (0..1_000).take_while(|_| bench.worker.turn(bench.now) == Progress::More).count()
+    };
+    let first = turns("a");
+    assert!(first > 3, "{first}");
+    assert_eq!((turns("a"), turns("b"), turns("a"), turns("b")), (1, first, 1, 1));
+}
+
+#[test]
 fn freeing_a_deleted_channel_delays_no_other_channel() {
     let mut bench = bench(4 << 20, HISTORY);
     let names: Vec<String> = (0..20).map(|i| format!("channel {i}")).collect();

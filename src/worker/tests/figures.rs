@@ -160,6 +160,8 @@ fn a_worker_reports_its_waker_its_sockets_and_its_drain() {
     assert!(bench.worker.has_waker());
     assert!(!new_worker(&bench.hub, None, 2, bench.now).has_waker());
     let (key, wire) = bench.open(settings(), &["a"], "");
+    let channels = &bench.worker.streams[key].channels;
+    assert!(matches!(channels, crate::worker::stream::Subscriptions::One(_)));
     let socket = bench.worker.socket(key).map(|client| Rc::as_ptr(&client.0));
     assert_eq!(socket, Some(Rc::as_ptr(&wire)));
     bench.worker.close(key, End::Client);

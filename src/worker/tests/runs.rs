@@ -80,13 +80,15 @@ fn a_stream_never_receives_two_runs() {
     let (key, wire) = bench.open(settings(), &["a"], "");
     let (passing, all) =
         bench.open(StreamSettings { finished: Finished::Ignored, ..settings() }, &["a"], "");
+    // It is served after a stream that passes over the ends of runs.
+    let (last, last_wire) = bench.open(settings(), &["a"], "");
     // This process reads all of it in one turn.
     bench.finish("a", &["1", "2"]);
     bench.finish("a", &["3"]);
     bench.publish("a", "4");
     bench.settle();
-    assert_eq!(bench.finished(), [key]);
-    assert_eq!(text_of(&wire), "1 2");
+    assert_eq!(bench.finished(), [key, last]);
+    assert_eq!((text_of(&wire).as_str(), text_of(&last_wire).as_str()), ("1 2", "1 2"));
     assert_eq!((text_of(&all).as_str(), bench.worker.info(passing).is_some()), ("1 2 3 4", true));
     // It returns, for each of the others.
     let (second, wire) = bench.open(settings(), &["a"], &last_id(&wire));
