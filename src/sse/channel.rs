@@ -116,6 +116,14 @@ mod tests {
         names(&values, split).map(|names| names.into_iter().map(text).collect())
     }
 
+    #[test]
+    fn each_error_has_a_text() {
+        let text = |value: &str| listed(&[value], Some(b',')).unwrap_err().to_string();
+        assert_eq!(text("a\n"), "the channel name contains a control character");
+        assert_eq!(text(&many(65)), "there are more than 64 channel names");
+        assert_eq!(text(&"x".repeat(256)), "the channel name is longer than 255 bytes");
+    }
+
     fn many(count: usize) -> String {
         (0..count).map(|number| format!("{number},")).collect()
     }

@@ -108,3 +108,16 @@ fn a_refusal_shows_the_subject_only_if_the_signature_is_valid() {
     assert_eq!(why(&hs256(HEADER, claims)), "expired 12 s ago, iss i\\n, sub bob");
     assert_eq!(why(&hmac_token(b"x", HEADER, claims)), "signature is invalid, iss i\\n");
 }
+
+#[test]
+fn the_error_log_says_by_how_much_a_token_is_early_or_late() {
+    let why = |claims: &str| {
+        let (keys, requirements) = (secret(), Requirements::default());
+        let rules = rules(&keys, &requirements);
+        rules.verify(hs256(HEADER, claims).as_bytes(), NOW).unwrap_err().why
+    };
+    let early = why(r#"{"exp":1767229300,"nbf":1767225605.5}"#);
+    assert!(early.starts_with("not valid for another 5 s"), "{early}");
+    let late = why(r#"{"exp":1767225592.5}"#);
+    assert!(late.starts_with("expired 7 s ago"), "{late}");
+}

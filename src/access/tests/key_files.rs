@@ -19,6 +19,9 @@ fn unusable_key_files_are_refused() {
     );
     assert_eq!(refused("-----BEGIN EC PRIVATE KEY-----\n"), KeyFileError::PrivateKey);
     assert_eq!(refused("-----BEGIN CERTIFICATE-----\n"), KeyFileError::Certificate);
+    // Others are skipped.
+    let parameters = "-----BEGIN DH PARAMETERS-----\nMAYCAQUCAQI=\n-----END DH PARAMETERS-----\n";
+    assert!(matches!(refused(parameters), KeyFileError::NoKeys(_)));
     assert_eq!(refused(r#"{"keys":[{"kty":"EC","d":"AA"}]}"#), KeyFileError::PrivateKey);
     assert_eq!(refused(include_str!("rsa-1024.pem")), KeyFileError::Weak);
     let many = format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(64));

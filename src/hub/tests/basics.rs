@@ -149,3 +149,8 @@ fn a_hub_with_a_damaged_header_is_not_opened() {
         assert!(Hub::attach(hub.region.clone()).is_ok());
     }
 }
+
+#[test]
+fn a_hub_without_redis_has_no_connection() {
+    assert_eq!(small(10).link(), RedisState::Off);
+}

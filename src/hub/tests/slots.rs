@@ -348,3 +348,22 @@ fn streams_of_matching_patterns_are_counted_with_those_of_the_channel() {
         assert_eq!(hub.subscribers_with_patterns(channel.as_bytes()), Ok(streams), "{channel}");
     }
 }
+
+#[test]
+fn an_event_is_delivered_once_all_processes_with_streams_have_read_it() {
+    let hub = roomy();
+    let (mine, other) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
+    let idle = hub.claim_slot().unwrap();
+    let members = [mine, other].map(|claim| hub.join(claim, b"a", at(0)).unwrap());
+    assert_eq!(hub.is_delivered(members[0]), Ok(true));
+    hub.set_streams(mine, members[0], 1);
+    hub.set_streams(other, members[1], 1);
+    put(&hub, "a", "x", at(0));
+    let end = hub.head();
+    for (claim, read, expected) in
+        [(mine, end, false), (other, end - 1, false), (other, end, true), (idle, 0, true)]
+    {
+        hub.report(claim, 1, read);
+        assert_eq!(hub.is_delivered(members[0]), Ok(expected), "{read}");
+    }
+}
