@@ -79,9 +79,8 @@ impl Guard<'_> {
     /// Drops keys until another one may be added. The caller then frees one block.
     pub(in crate::hub) fn bound_keys(&self, now: Now) {
         self.expire_keys(now, 4);
-        while self.get(header::KEY_COUNT) as usize >= self.hub.layout.blocks / SHARE {
-            self.drop_oldest_key();
-        }
+        let most = self.hub.layout.blocks / SHARE;
+        while self.get(header::KEY_COUNT) as usize >= most && self.drop_oldest_key() {}
     }
 
     /// Writes a key into a block of its own, and adds it as part of the transaction.
