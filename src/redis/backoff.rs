@@ -42,4 +42,19 @@ mod tests {
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(FIRST));
     }
+
+    #[test]
+    fn each_pause_has_a_bound_that_doubles() {
+        for tries in 0..40 {
+            let bound = (FIRST << tries.min(10)).min(LONGEST);
+            let longest = (0..300).map(|_| Backoff { tries }.next().as_millis() as u64).max();
+            let shortest = (0..300).map(|_| Backoff { tries }.next().as_millis() as u64).min();
+            assert!(longest.is_some_and(|longest| longest <= bound && longest > bound * 3 / 4));
+            assert!(shortest.is_some_and(|shortest| shortest >= bound / 5));
+            assert!(shortest.is_some_and(|shortest| shortest < bound * 2 / 5));
+        }
+        let mut last = Backoff { tries: u32::MAX };
+        last.next();
+        assert_eq!(last.tries, u32::MAX);
+    }
 }

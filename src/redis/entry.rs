@@ -234,4 +234,42 @@ mod tests {
         assert_eq!(of(vec![number("90"), text("a"), text("b"), number("800")]), (7, 800));
         assert_eq!(of(vec![text("data"), text("a")]), (7, 0));
     }
+
+    #[test]
+    fn the_place_of_an_entry_in_its_run_is_only_read_from_the_script() {
+        let number = |fields: &[&str]| {
+            let page = Value::Array(vec![Value::Array(vec![text("7-1"), texts(fields)])]);
+            entries(&page)[0].number
+        };
+        assert_eq!(number(&["data", "D", "prev", "6-0", "run", "0"]), Some(0));
+        assert_eq!(number(&["data", "D", "prev", "6-0", "run", "12"]), Some(12));
+        assert_eq!(number(&["data", "D", "prev", "6-0", "run", "-1"]), None);
+        assert_eq!(number(&["data", "D", "prev", "6-0", "run", ""]), None);
+        assert_eq!(number(&["data", "D", "prev", "6-0"]), None);
+        assert_eq!(number(&["data", "D", "run", "12"]), None);
+        assert_eq!(number(&["data", "D", "prev", "six", "run", "12"]), None);
+    }
+
+    #[test]
+    fn entries_are_read_in_every_form_in_which_a_client_may_return_them() {
+        let verbatim =
+            Value::VerbatimString { format: ::redis::VerbatimFormat::Text, text: "V".into() };
+        let simple = || Value::SimpleString("data".into());
+        for (value, data) in
+            [(text("D"), "D"), (verbatim, "V"), (Value::Okay, "OK"), (simple(), "data")]
+        {
+            let list = Value::Array(vec![simple(), value.clone()]);
+            let map = Value::Map(vec![(simple(), value)]);
+            for fields in [list, map] {
+                let read = entries(&Value::Array(vec![Value::Array(vec![text("7-1"), fields])]));
+                assert_eq!(read[0].data, data.as_bytes());
+            }
+        }
+        let skipped = Value::Map(vec![
+            (text("data"), Value::BigNumber(b"700".to_vec())),
+            (Value::BigNumber(b"90".to_vec()), text("x")),
+        ]);
+        let read = entries(&Value::Array(vec![Value::Array(vec![text("7-1"), skipped])]));
+        assert_eq!(read[0].skipped, 700);
+    }
 }

@@ -339,4 +339,22 @@ mod tests {
         let some = page(&some, 16, 16, 1_000);
         assert!(some.entries.len() == 1 && some.more);
     }
+
+    #[test]
+    fn a_page_has_more_after_it_if_it_is_as_long_as_was_asked() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let entry =
+            |id: &str, data| Value::Array(vec![text(id), Value::Array(vec![text("data"), data])]);
+        let two = Value::Array(vec![entry("5-0", text("x")), entry("6-0", text("y"))]);
+        let more = |asked| page(&two, asked, 10, 1_000).more;
+        assert_eq!([1, 2, 3].map(more), [true, true, false]);
+        assert!(!page(&Value::Nil, 1, 1, 1_000).more);
+        // Of exactly the longest length, it has not been too large; of two entries, neither has the
+        // whole allowance.
+        let skipped =
+            |bytes: &str| Value::Array(vec![entry("5-0", Value::BigNumber(bytes.into()))]);
+        let is_to_come = |bytes, in_all| page(&skipped(bytes), 10, in_all, 1_000).more;
+        assert_eq!([("1000", 2), ("1001", 2)].map(|(b, n)| is_to_come(b, n)), [true, false]);
+        assert_eq!([("1", 2), ("1", 1)].map(|(b, n)| is_to_come(b, n)), [true, false]);
+    }
 }

@@ -233,4 +233,47 @@ mod tests {
         assert_eq!(inbox.take(3), [message("4")]);
         assert_eq!(inbox.waiting.lock().unwrap().bytes, 0);
     }
+
+    #[test]
+    fn a_push_takes_the_memory_of_its_strings_and_of_its_place() {
+        let (subject, payload) = (vec![b's'; 3], vec![b'x'; 5]);
+        let message = Push::Message { subject: subject.clone(), payload: payload.clone() };
+        let pattern = b"a*".to_vec();
+        let matched = Push::Matched { pattern, subject: subject.clone(), payload };
+        let too_large = Push::TooLarge { pattern: None, subject: subject.clone(), bytes: 1 << 30 };
+        let all = [message, matched, too_large, Push::Subscribed { subject }, Push::End];
+        assert_eq!(all.map(|push| push.size()), [136, 136, 131, 131, 128]);
+    }
+
+    #[test]
+    fn the_inbox_is_filled_up_to_its_limit_exactly() {
+        let message = |bytes: usize| {
+            let payload = vec![0; bytes - 128];
+            Push::Message { subject: Vec::new(), payload }
+        };
+        let inbox = Inbox::default();
+        inbox.put(message(MOST - 200));
+        inbox.put(message(200));
+        let taken = inbox.take(1);
+        assert_eq!((taken.len(), inbox.waiting.lock().unwrap().bytes), (1, 200));
+        // What is put back counts again.
+        inbox.put_back(taken);
+        assert_eq!(inbox.waiting.lock().unwrap().bytes, MOST);
+        inbox.put(message(128));
+        assert_eq!(inbox.take_all(), [Push::End]);
+        // Taking as many as there are takes all.
+        inbox.put(message(128));
+        inbox.put(message(128));
+        assert_eq!((inbox.take(2).len(), inbox.waiting.lock().unwrap().bytes), (2, 0));
+    }
+
+    #[test]
+    fn a_message_through_a_pattern_has_its_pattern_and_its_channel() {
+        let data = vec![bulk("a*"), bulk("a1"), bulk("x")];
+        let (pattern, subject) = (b"a*".to_vec(), b"a1".to_vec());
+        let matched = Push::Matched { pattern, subject, payload: b"x".to_vec() };
+        assert_eq!(read(PushInfo { kind: PushKind::PMessage, data }), Some(matched));
+        let data = vec![bulk("a*"), bulk("a1")];
+        assert_eq!(read(PushInfo { kind: PushKind::PMessage, data }), None);
+    }
 }

@@ -212,6 +212,7 @@ mod tests {
         }
         assert_eq!(check_prefix("a\n"), Err(PrefixError::ControlCharacter));
         assert_eq!(check_prefix("a\u{85}"), Err(PrefixError::ControlCharacter));
+        assert_eq!(check_prefix(&"a".repeat(255)), Ok(()));
         assert_eq!(check_prefix(&"a".repeat(256)), Err(PrefixError::TooLong));
     }
 

@@ -102,4 +102,28 @@ mod tests {
             assert_eq!(limit(&strange), None);
         }
     }
+
+    #[test]
+    fn a_command_of_exactly_the_limits_is_accepted() {
+        let limits = |string, command| RedisLimits { string, command };
+        let most = |size: u64| limits(None, Some(OVERHEAD + size)).exceeded_by(&publish(&[60, 40]));
+        assert_eq!([101, 100].map(most), [None, None]);
+        assert_eq!(most(99), Some(OVERHEAD + 99));
+        let longest = |size| limits(Some(size), None).exceeded_by(&publish(&[60, 40]));
+        assert_eq!([61, 60, 59].map(longest), [None, None, Some(59)]);
+        assert_eq!(limits(Some(59), Some(99)).exceeded_by(&publish(&[60, 40])), Some(59));
+    }
+
+    #[test]
+    fn limits_are_read_in_every_form_of_a_string() {
+        let (bulk, simple) = (Value::BulkString(b"7".into()), Value::SimpleString("8".into()));
+        let name = || Value::SimpleString("client-query-buffer-limit".into());
+        for (value, expected) in [(bulk, Some(7)), (simple, Some(8)), (Value::Int(9), None)] {
+            assert_eq!(limit(&Value::Map(vec![(name(), value.clone())])), expected);
+            assert_eq!(limit(&Value::Array(vec![name(), value])), expected);
+        }
+        assert_eq!(limit(&Value::Array(vec![name()])), None);
+        let simple = |text: &str| Value::Array(vec![name(), Value::SimpleString(text.into())]);
+        assert_eq!(["0", "1", "x"].map(|text| limit(&simple(text))), [None, Some(1), None]);
+    }
 }

@@ -46,4 +46,18 @@ mod tests {
             assert_eq!(at, [0, 60, 120, 180]);
         });
     }
+
+    #[test]
+    fn a_minute_after_a_line_the_next_one_is_permitted() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut limit = LogLimit::default();
+            assert!(limit.permits());
+            tokio::time::advance(INTERVAL - Duration::from_millis(1)).await;
+            assert!(!limit.permits());
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(limit.permits());
+        });
+    }
 }

@@ -274,4 +274,37 @@ mod tests {
             .contains("local function publish(at, events, repeat_key, repeat_ms, finish)"));
         assert!(BATCH.contains("publish(at, events, KEYS[2], ARGV[1], "));
     }
+
+    #[test]
+    fn the_result_of_a_publish_is_the_ids_of_all_its_events_or_an_error() {
+        let reply = |ids_of: &[&str]| ids(ids_of.iter().map(|id| id.as_bytes().to_vec()).collect());
+        let id = |text: &str| ReportedId::parse(text.as_bytes()).unwrap();
+        assert_eq!(reply(&["5-1", "5-2"]).unwrap(), [id("5-1"), id("5-2")]);
+        assert_eq!(reply(&[]).unwrap(), []);
+        for junk in [&["five"][..], &["5-1", ""], &["", "5-1"]] {
+            // With a code, it is not taken for a lost connection.
+            assert_eq!(reply(junk).unwrap_err().code(), Some("ERR"), "{junk:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_as_large_as_its_strings_together_and_its_longest_is_known() {
+        let text = |length| vec![b'x'; length];
+        let publish = |events: Vec<(usize, usize)>| {
+            let events = events.into_iter().map(|(kind, data)| (text(kind), text(data))).collect();
+            let (key, source) = (text(1_000), PublishTarget::Pubsub);
+            let run = RunAfterwards::Open;
+            Command::Publish(PublishCommand { key, events, run, idempotency: None, source })
+        };
+        let size = |command: Command| (command.longest(), command.size());
+        assert_eq!(size(publish(vec![(3, 5), (7, 2)])), (7, 17));
+        assert_eq!(size(publish(vec![(3, 9), (7, 2)])), (9, 21));
+        assert_eq!(size(publish(vec![])), (0, 0));
+        let (names, source) = (Keys::new(""), PublishTarget::Pubsub);
+        let channel = text(9);
+        assert_eq!(size(Command::Forget(ForgetCommand { channel, names, source })), (0, 0));
+        let (user, names) = (text(11), Keys::new(""));
+        let disconnect = DisconnectCommand { user, issued_before: 1, until: 2, names };
+        assert_eq!(size(Command::Disconnect(disconnect)), (11, 11));
+    }
 }

@@ -217,4 +217,89 @@ mod tests {
         assert_eq!(command(IdSpan::Newest), "XREVRANGE key + - COUNT 7");
         assert_eq!(command(IdSpan::Before(id("5-1"))), "XREVRANGE key (5-1 - COUNT 7");
     }
+
+    #[test]
+    fn the_description_of_a_stream_is_read_in_every_form() {
+        let bulk = |text: &str| Value::BulkString(text.into());
+        let simple = |text: &str| Value::SimpleString(text.into());
+        let id = |text: &str| ReportedId::parse(text.as_bytes());
+        for text in [bulk, simple] {
+            let first = Value::Array(vec![text("5-0"), Value::Array(vec![text("d"), text("x")])]);
+            let about = |length, added| {
+                Value::Map(vec![
+                    (text("length"), Value::Int(length)),
+                    (text("last-generated-id"), text("9-0")),
+                    (text("max-deleted-entry-id"), text("7-0")),
+                    (text("entries-added"), Value::Int(added)),
+                    (text("first-entry"), first.clone()),
+                ])
+            };
+            let of = |length, added| About::read(&about(length, added)).unwrap();
+            let (newest, max_deleted) = (id("9-0").unwrap(), id("7-0"));
+            let expected =
+                About { first: id("5-0"), whole: true, newest, added: Some(3), max_deleted };
+            assert_eq!(of(3, 3), expected);
+            assert_eq!(of(2, 3), About { whole: false, ..expected });
+            assert_eq!(of(3, -1), About { whole: false, added: None, ..expected });
+        }
+        // Redis before 7.
+        let old = Value::Map(vec![(bulk("last-generated-id"), bulk("9-0"))]);
+        let newest = id("9-0").unwrap();
+        let expected = About { first: None, whole: false, newest, added: None, max_deleted: None };
+        assert_eq!(About::read(&old), Some(expected));
+        let without = Value::Map(vec![(bulk("length"), Value::Int(1))]);
+        assert_eq!([Value::Nil, without].map(|reply| About::read(&reply)), [None, None]);
+    }
+
+    #[test]
+    fn what_a_description_says_of_entries_that_were_read_is_exact() {
+        let id = |ms: u64| ReportedId::parse(format!("{ms}-0").as_bytes()).unwrap();
+        let about = |first: Option<u64>, whole| About {
+            first: first.map(id),
+            whole,
+            newest: id(9),
+            added: None,
+            max_deleted: Some(id(7)),
+        };
+        let started_over = |entry| about(Some(5), true).started_over(Some(id(entry)));
+        assert_eq!([4, 5, 9, 10].map(started_over), [true, false, false, true]);
+        assert!(!about(Some(5), false).started_over(Some(id(4))));
+        assert!(!about(Some(5), true).started_over(None));
+
+        let trimmed_after = |had| about(Some(5), false).trimmed_after(id(had));
+        assert_eq!([4, 5, 6].map(trimmed_after), [true, false, false]);
+        assert!(!about(Some(5), true).trimmed_after(id(4)));
+        assert!(!about(None, false).trimmed_after(id(4)));
+
+        let known = SyncState::Left(id(3));
+        let trimmed = |read: Option<u64>| about(Some(5), false).trimmed(known, read.map(id));
+        let before = |ms| Some(id(ms).before());
+        assert_eq!([None, Some(4), Some(6)].map(trimmed), [before(5), before(4), before(5)]);
+        assert_eq!(about(None, false).trimmed(known, Some(id(4))), before(4));
+        assert_eq!(about(None, false).trimmed(known, None), None);
+        assert_eq!(about(Some(5), true).trimmed(known, None), None);
+        assert_eq!(about(Some(5), true).trimmed(SyncState::Nothing, None), before(5));
+
+        let gone = |first, last| about(first, false).gone_after(id(last));
+        assert_eq!([6, 7, 8].map(|last| gone(Some(5), last)), [Some(id(7)), None, None]);
+        assert_eq!([8, 9].map(|last| gone(None, last)), [Some(id(9)), None]);
+    }
+
+    #[test]
+    fn the_place_of_a_missing_entry_is_before_the_next_one() {
+        let id = |ms: u64| ReportedId::parse(format!("{ms}-0").as_bytes()).unwrap();
+        let entry = |ms, prev: Option<u64>| {
+            let (event_type, data) = (Vec::new(), Vec::new());
+            Entry { id: id(ms), prev: prev.map(id), number: None, event_type, data, skipped: 0 }
+        };
+        let entries = vec![entry(4, Some(1)), entry(6, Some(4)), entry(8, Some(7)), entry(9, None)];
+        let page = StreamPage { entries, more: false, ..StreamPage::default() };
+        let (before, after) = (id(6).before(), id(8).before());
+        let lacks = [5, 6, 7, 9].map(|ms| page.lacks(id(ms)));
+        assert_eq!(lacks, [Some(before), None, Some(after), None]);
+        assert_eq!(page.lacks(id(10)), Some(id(10)));
+        assert_eq!(StreamPage { more: true, ..page.clone() }.lacks(id(10)), None);
+        // What was before the first entry is not known to be gone.
+        assert_eq!(page.holes().collect::<Vec<_>>(), [id(7)]);
+    }
 }

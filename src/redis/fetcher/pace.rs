@@ -88,4 +88,22 @@ mod tests {
         assert_eq!(next_pace(256, 1, true, slow), 1);
         assert_eq!((smaller_pace(256), smaller_pace(8), smaller_pace(1)), (32, 1, 1));
     }
+
+    #[test]
+    fn the_limits_of_quick_and_slow_are_exact() {
+        let (moment, next) = (Duration::from_nanos(1), |took| next_pace(256, 200, true, took));
+        let quick = [QUICK - moment, QUICK];
+        assert_eq!(quick.map(next), [512, 256]);
+        assert_eq!([SLOW, SLOW + moment].map(next), [256, 100]);
+        assert_eq!(
+            [2_047, 2_048, 2_049].map(|pace| next_pace(pace, 1, true, moment)),
+            [4_094, MOST, MOST]
+        );
+        assert_eq!([7, 8, 15, 16].map(smaller_pace), [1, 1, 1, 2]);
+        assert_eq!(smaller_pace(usize::MAX), MOST);
+        let ranges = vec![range(1); 300];
+        assert_eq!([31, 32].map(|pace| shares(pace, &ranges)), [(1, 31), (2, 16)]);
+        assert_eq!([3_199, 3_200].map(|pace| shares(pace, &ranges)), [(199, 16), (STREAMS, 16)]);
+        assert_eq!([3, 4].map(|pace| described_together(pace, 9)), [(1, 1), (2, 4)]);
+    }
 }

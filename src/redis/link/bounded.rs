@@ -374,4 +374,15 @@ mod tests {
             passed(Bounds::for_values(5), &bytes, pieces, 7);
         }
     }
+
+    #[test]
+    fn a_meter_counts_all_bytes_and_is_exhausted_by_what_was_skipped() {
+        let meter = Meter::default();
+        meter.count(3);
+        meter.count(4);
+        assert_eq!((meter.received(), meter.is_exhausted()), (7, false));
+        meter.allow(100);
+        assert!(meter.allows(99) && !meter.is_exhausted() && meter.allows(64));
+        assert!(!meter.allows(65) && meter.is_exhausted() && meter.allows(64));
+    }
 }

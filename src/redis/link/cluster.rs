@@ -122,4 +122,22 @@ mod tests {
         assert_eq!(owner(&Value::Nil, 1, "seed"), None);
         assert_eq!(owner(&Value::Array(vec![Value::Nil]), 1, "seed"), None);
     }
+
+    #[test]
+    fn both_ends_of_a_range_and_a_port_of_16_bits_belong_to_a_node() {
+        let name = || Value::SimpleString("a".into());
+        let of = |port, slot| {
+            let slots = Value::Array(vec![range(100, 199, vec![node(name(), port)])]);
+            owner(&slots, slot, "seed").map(|host| host.port)
+        };
+        assert_eq!([99, 100, 199, 200].map(|slot| of(7, slot)), [None, Some(7), Some(7), None]);
+        assert_eq!([-1, 65_535, 65_536].map(|port| of(port, 100)), [None, Some(65_535), None]);
+        let unknown = Value::BulkString(b"?".to_vec());
+        let slots = |name| Value::Array(vec![range(0, 9, vec![node(name, 7)])]);
+        let host = |name| owner(&slots(name), 0, "seed").map(|host| host.name);
+        assert_eq!(host(unknown).as_deref(), Some("seed"));
+        assert_eq!(host(name()).as_deref(), Some("a"));
+        assert_eq!(host(Value::Int(1)), None);
+        assert_eq!(host(Value::BulkString(vec![0xff])), None);
+    }
 }

@@ -29,3 +29,15 @@ pub(super) async fn first_link(
     }
     Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, none.into())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_hosts_can_be_queried_before_connecting_takes_too_long() {
+        assert_eq!([0, 1, 2].map(share), [HOST; 3]);
+        assert_eq!(share(4), (ALL - HOST) / 4);
+        assert_eq!([10, 11, usize::MAX].map(share), [HOST / 5; 3]);
+    }
+}

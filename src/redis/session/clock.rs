@@ -154,4 +154,21 @@ mod tests {
         assert_eq!(redis_epoch(&Value::Nil, at(5_000, 7_000)), 2_000);
         assert_eq!(redis_epoch(&time("x"), at(5_000, 7_000)), 2_000);
     }
+
+    #[test]
+    fn the_time_in_redis_is_read_in_both_forms_and_to_the_millisecond() {
+        let at = |mono| Now { mono, mono_ns: 0, wall: 7_000 };
+        let time = |seconds, micros| Value::Array(vec![Value::Int(seconds), Value::Int(micros)]);
+        assert_eq!(redis_epoch(&time(10, 999), at(0)), 10_000);
+        assert_eq!(redis_epoch(&time(10, 1_000), at(0)), 10_001);
+        assert_eq!(redis_epoch(&time(10, 999_999), at(10_000)), 999);
+        // A machine that has run for longer than the clock in Redis shows.
+        assert_eq!(redis_epoch(&time(10, 0), at(10_001)), 0);
+        // What is no time.
+        for time in [time(-1, 0), time(10, -1), Value::Array(vec![Value::Int(10)]), Value::Int(10)]
+        {
+            assert_eq!(redis_epoch(&time, at(2_000)), 5_000);
+        }
+        assert_eq!(redis_epoch(&time(i64::MAX, 0), at(1)), u64::MAX - 1);
+    }
 }

@@ -142,3 +142,21 @@ pub(in crate::redis) fn agree(
 fn is_alive(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOPERM" | "MISCONF" | "WRONGTYPE" | "NOREPLICAS"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_rejects_only_writing_serves_nevertheless() {
+        let is_alive = |code: &str| {
+            is_alive(&::redis::make_extension_error(code.to_owned(), Some("why".to_owned())))
+        };
+        for code in ["OOM", "NOPERM", "MISCONF", "WRONGTYPE", "NOREPLICAS"] {
+            assert!(is_alive(code), "{code}");
+        }
+        for code in ["READONLY", "MOVED", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "ERR"] {
+            assert!(!is_alive(code), "{code}");
+        }
+    }
+}

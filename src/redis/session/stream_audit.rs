@@ -133,3 +133,20 @@ impl Session {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_described_once_a_second_and_a_few_of_them_again() {
+        let mut audit = StreamAudit::default();
+        let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        assert!(names.iter().all(|name| audit.is_due(name.as_bytes())));
+        let again = |audit: &mut StreamAudit| (0..50).filter(|_| audit.is_due(b"7")).count();
+        assert_eq!(again(&mut audit), DESCRIBED);
+        assert_eq!(again(&mut audit), 0);
+        // Others are still described for the first time.
+        assert!(audit.is_due(b"new"));
+    }
+}

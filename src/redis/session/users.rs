@@ -144,3 +144,17 @@ fn number_of(id: &str) -> Option<u64> {
     let (number, _) = id.split_once('-')?;
     number.parse().ok().filter(|number| *number < u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_an_entry_is_the_first_part_of_its_id() {
+        assert_eq!(["0-0", "7-0", "7-1"].map(number_of), [Some(0), Some(7), Some(7)]);
+        assert_eq!(["", "7", "-1", "x-0", "-"].map(number_of), [None; 5]);
+        // The number after it is one, too.
+        let last = [u64::MAX - 1, u64::MAX].map(|number| number_of(&format!("{number}-0")));
+        assert_eq!(last, [Some(u64::MAX - 1), None]);
+    }
+}
