@@ -240,9 +240,6 @@ impl Fetcher {
         self.pace.set(smaller_pace(entries));
         match broken {
             Broken::TooMuch => {}
-            Broken::Unanswered(Unanswered::Failed(error)) if error.code().is_some() => {
-                return Err(shown(&error));
-            }
             Broken::Unanswered(why) => self.fail(why.to_string()).await,
         }
         Ok(None)

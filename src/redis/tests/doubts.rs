@@ -221,3 +221,26 @@ fn a_channel_whose_message_is_in_doubt_while_it_is_read_is_read_once_more() {
         assert_eq!(nginx.receives("a", 2).await, ["1", "2"]);
     });
 }
+
+#[test]
+fn channels_in_doubt_while_they_are_read_are_read_again_at_most_100_at_once_in_a_second() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        pass(1_300).await;
+        let names: Vec<String> = (0..150).map(|number| format!("c{number}")).collect();
+        let named: Vec<&str> = names.iter().map(String::as_str).collect();
+        redis.fault("XREVRANGE", Fault::Hold, usize::MAX);
+        let streams = nginx.open(&named);
+        until("they are subscribed to", || redis.subscriptions().len() == 151).await;
+        pass(5).await;
+        named.iter().for_each(|name| redis.forge(name, FORGED, &future_id(), "forged"));
+        pass(5).await;
+        let before = redis.count("XRANGE sse:{sse}:s:c");
+        redis.repair();
+        pass(100).await;
+        assert_eq!(redis.count("XRANGE sse:{sse}:s:c") - before, 100);
+        until("they are in sync", || streams.are_in_sync()).await;
+        pass(2_000).await;
+        assert_eq!(redis.count("XRANGE sse:{sse}:s:c") - before, 150);
+    });
+}

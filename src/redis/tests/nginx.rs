@@ -352,13 +352,19 @@ impl Streams {
 
     /// Returns what a client with this id receives first: the number of gap events, and the texts.
     pub fn resumed(&self, id: &str) -> (usize, Vec<String>) {
-        let resume = Resume::From(id.into());
         if let Some(pattern) = &self.pattern {
-            return self.resumed_pattern(pattern, &resume);
+            return self.resumed_pattern(pattern, &Resume::From(id.into()));
         }
+        let (gaps, events) = self.resumed_events(id);
+        (gaps, events.into_iter().map(|(text, _)| text).collect())
+    }
+
+    /// Returns the same for channels, with the id of each event.
+    pub fn resumed_events(&self, id: &str) -> (usize, Vec<(String, String)>) {
+        let resume = Resume::From(id.into());
         let begun = self.hub.begin(&self.members, &resume, Runs::Joined, now()).unwrap();
-        let (mut gaps, mut texts) = (0, Vec::new());
-        let Some(mut cursor) = begun.cursor else { return (0, texts) };
+        let (mut gaps, mut events) = (0, Vec::new());
+        let Some(mut cursor) = begun.cursor else { return (0, events) };
         loop {
             let Some(batch) = self.hub.replay(&mut cursor, 100, usize::MAX, now()).unwrap() else {
                 continue;
@@ -366,11 +372,12 @@ impl Streams {
             gaps += usize::from(batch.gap.is_some());
             cursor.gap_sent(&batch);
             for event in &batch.events {
-                texts.push(String::from_utf8(data::decode(event.event.data())).unwrap());
+                let text = String::from_utf8(data::decode(event.event.data())).unwrap();
+                events.push((text, event.event.id(&self.hub).to_string()));
                 cursor.delivered(event);
             }
             if batch.done {
-                return (gaps, texts);
+                return (gaps, events);
             }
         }
     }

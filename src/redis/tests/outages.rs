@@ -244,3 +244,22 @@ fn disconnected_users_that_cannot_be_read_are_logged_once() {
         assert_eq!(nginx.hub.link(), RedisState::Up);
     });
 }
+
+#[test]
+fn a_reply_is_awaited_as_long_as_anything_arrives() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        nginx.follow(&["a"]).await;
+        redis.fault("HSETNX", Fault::Hold, 1);
+        let sent = redis.count("HSETNX");
+        until("it is requested", || redis.count("HSETNX") > sent).await;
+        for _ in 0..16 {
+            redis.plain("a", "x");
+            pass(500).await;
+        }
+        assert_eq!(nginx.counted(Counter::Reconnects), 0);
+        pass(4_000).await;
+        assert_eq!(nginx.counted(Counter::Reconnects), 1);
+        nginx.is_up().await;
+    });
+}

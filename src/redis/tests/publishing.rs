@@ -147,3 +147,21 @@ fn publishes_that_wait_are_bounded() {
         until("it is answered", || nginx.result_of(first).is_some()).await;
     });
 }
+
+#[test]
+fn a_publish_is_not_sent_again_when_its_reply_could_not_be_awaited() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let loading = Fault::Reply(Reply::error("LOADING Redis is loading the dataset in memory"));
+        redis.fault("EVALSHA", loading, usize::MAX);
+        // Attempts do not begin at multiples of their pause.
+        redis.fault("PING", Fault::Hold, 1);
+        let (ticket, since) = (nginx.send(publish_command("a", "x", None)), elapsed());
+        pass(50).await;
+        redis.end_fault("PING");
+        until("it is answered", || nginx.result_of(ticket).is_some()).await;
+        let result = nginx.result_of(ticket);
+        assert!(matches!(result, Some(Err(Refusal::Unreachable(_)))), "{result:?}");
+        assert!((1_600..1_900).contains(&(elapsed() - since)), "{}", elapsed() - since);
+    });
+}

@@ -134,8 +134,11 @@ fn entries_that_were_removed_before_they_were_read_are_reported() {
         }
         redis.append("a", "3");
         until("they arrive", || streams.resumed(&id).1 == ["2", "3"]).await;
-        assert_eq!(streams.resumed(&id).0, 1);
+        let (gaps, events) = streams.resumed_events(&id);
+        assert_eq!((gaps, &*events[0].0), (1, "2"));
         assert_eq!(nginx.logged("were removed before they were read"), 1);
+        // What a client has received is after the loss.
+        assert_eq!(streams.resumed(&events[0].1), (0, vec!["3".to_owned()]));
     });
 }
 
@@ -197,6 +200,7 @@ fn a_key_that_becomes_something_else_spoils_no_other_stream() {
         redis.repair();
         redis.append("b", "2");
         assert_eq!(nginx.receives("b", 1).await, ["2"]);
+        assert_eq!(nginx.logged("lost the connection"), 0);
     });
 }
 

@@ -1,0 +1,126 @@
+//! The connections on which streams are read: replies that are too large, and connections that are
+//! lost.
+
+use super::fake::Fault;
+use super::*;
+use crate::hub::{Counter, History};
+
+fn texts(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{number} {}", "x".repeat(3_500))).collect()
+}
+
+#[test]
+fn entries_of_several_streams_that_do_not_fit_into_one_reply_are_read_with_the_next() {
+    run(async {
+        let (redis, nginx) = connected(Source::Streams).await;
+        nginx.follow(&["a", "b"]).await;
+        let texts = texts(20);
+        for text in &texts {
+            redis.append("a", text);
+            redis.append("b", text);
+        }
+        assert_eq!(nginx.receives("a", 20).await, texts);
+        assert_eq!(nginx.receives("b", 20).await, texts);
+        assert!(nginx.lines().is_empty(), "{:?}", nginx.lines());
+    });
+}
+
+#[test]
+fn a_connection_for_reading_streams_that_is_lost_is_replaced_and_the_subscription_stays() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        nginx.follow(&["a"]).await;
+        redis.publish("b", "1");
+        redis.fault("XREVRANGE sse:{sse}:s:b", Fault::CloseBehind, 1);
+        nginx.follow(&["b"]).await;
+        assert_eq!(nginx.texts("b"), ["1"]);
+        assert_eq!(redis.count("XREVRANGE sse:{sse}:s:b"), 2);
+        assert_eq!(nginx.logged("lost the connection"), 0);
+        assert_eq!(nginx.counted(Counter::Reconnects), 0);
+    });
+}
+
+#[test]
+fn the_connection_for_reading_streams_is_made_before_channels_are_read_after_an_outage() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a"]).await;
+        redis.stop().await;
+        pass(1_000).await;
+        redis.publish("a", "1");
+        redis.fault("XRANGE sse:{sse}:s:a", Fault::Silence, usize::MAX);
+        redis.resume().await;
+        let read = redis.count("XRANGE sse:{sse}:s:a");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a") > read).await;
+        assert_eq!(redis.connections(), 2);
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert_eq!(nginx.texts("a"), ["1"]);
+    });
+}
+
+#[test]
+fn more_than_may_be_held_is_read_after_what_other_channels_have_missed() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        let history = History { count: 100, age: 0 };
+        let hub = nginx::hub_of(&redis.url(), Source::PubSub, 1 << 20, history);
+        let nginx = hub.process();
+        nginx.is_up().await;
+        let streams = nginx.follow(&["a", "b"]).await;
+        redis.publish("a", "0");
+        redis.publish("b", "0");
+        nginx.receives("b", 1).await;
+        pass(1_500).await;
+        redis.stop().await;
+        let texts = texts(200);
+        texts.iter().for_each(|text| _ = redis.publish("a", text));
+        redis.publish("b", "1");
+        redis.resume().await;
+        until("they are in sync", || nginx.texts("b").len() == 2 && streams.are_in_sync()).await;
+        let (a, b) = (nginx.hub.retained_texts(b"a"), nginx.hub.retained_texts(b"b"));
+        assert_eq!((a.len(), &a[0].1, &a[99].1), (100, &texts[100], &texts[199]));
+        assert!(b[1].0 < a[0].0, "{} {}", b[1].0, a[0].0);
+    });
+}
+
+#[test]
+fn a_lost_connection_is_not_relied_upon_before_all_channels_have_caught_up() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a", "b"]).await;
+        for channel in ["a", "b"] {
+            redis.publish(channel, "0");
+            nginx.receives(channel, 1).await;
+        }
+        pass(1_500).await;
+        let id = streams.position();
+        redis.stop().await;
+        redis.publish("a", "1");
+        pass(1).await;
+        redis.publish("b", "2");
+        for channel in ["a", "b"] {
+            redis.fault(&format!("XRANGE sse:{{sse}}:s:{channel}"), Fault::Hold, usize::MAX);
+        }
+        redis.resume().await;
+        nginx.is_up().await;
+        // By then, each request is for one stream only.
+        pass(20_000).await;
+        let count = |channel| redis.count(&format!("XRANGE sse:{{sse}}:s:{channel}"));
+        let before = (count("a"), count("b"));
+        pass(5_000).await;
+        let (first, second) = if count("a") > before.0 { ("a", "b") } else { ("b", "a") };
+        let second_before = count(second);
+        redis.end_fault(&format!("XRANGE sse:{{sse}}:s:{first}"));
+        until("the first is read", || nginx.texts(first).len() == 2).await;
+        until("the second is being read", || count(second) > second_before).await;
+        assert!(!streams.are_in_sync());
+        redis.disconnect();
+        pass(10).await;
+        redis.repair();
+        until("they are in sync", || streams.are_in_sync()).await;
+        let (gaps, mut texts) = streams.resumed(&id);
+        texts.sort();
+        assert_eq!((gaps, texts), (0, ["1", "2"].map(str::to_owned).to_vec()));
+    });
+}
