@@ -35,3 +35,30 @@ pub fn shown(error: &RedisError) -> String {
 pub fn lost(error: RedisError) -> Ended {
     Ended::Lost(shown(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_by_its_code_and_the_beginning_of_its_text() {
+        let shown = |code: &str, detail: Option<String>| {
+            shown(&::redis::make_extension_error(code.to_owned(), detail))
+        };
+        assert_eq!(
+            shown("OOM", Some("command not allowed".into())),
+            "Redis replied OOM command not allowed"
+        );
+        assert_eq!(shown("READONLY", None), "Redis replied READONLY");
+        let long = [120, 121].map(|length| shown("ERR", Some("é".repeat(length))));
+        assert_eq!(long, [0; 2].map(|_| format!("Redis replied ERR {}", "é".repeat(120))));
+    }
+
+    #[test]
+    fn an_error_without_a_code_is_of_the_connection() {
+        let of = |kind| RedisError::from(std::io::Error::from(kind));
+        assert_eq!(shown(&of(std::io::ErrorKind::TimedOut)), "Redis does not respond");
+        let reset = of(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(lost(reset), Ended::Lost("the connection was lost".to_owned()));
+    }
+}

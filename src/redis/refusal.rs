@@ -29,3 +29,21 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_without_a_reply_may_have_been_carried_out() {
+        let all = [
+            Refusal::Unreachable("why".to_owned()),
+            Refusal::Refused("why".to_owned()),
+            Refusal::TooLarge { most: 7 },
+        ];
+        for refusal in all {
+            assert_eq!(refusal.clone().after(false), refusal);
+            assert_eq!(refusal.after(true), Refusal::Unanswered);
+        }
+    }
+}

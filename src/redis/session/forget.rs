@@ -78,3 +78,24 @@ pub(in crate::redis) fn is_later(how: Provenance, up_to: ReportedId) -> bool {
         Provenance::Plain | Provenance::PlainBefore(_) | Provenance::Strayed(None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{JudgedId, Latest, Now};
+
+    #[test]
+    fn only_events_with_ids_above_that_of_the_deletion_are_later() {
+        let id = |ms: u64| ReportedId::parse(format!("{ms}-0").as_bytes()).unwrap();
+        let judged = |ms| -> JudgedId { id(ms).judged(Latest::here(Now::default())) };
+        for of in
+            [Provenance::Live, Provenance::Missed, Provenance::Earlier, Provenance::Joining, |id| {
+                Provenance::Strayed(Some(id))
+            }]
+        {
+            let is_later = |ms| is_later(of(judged(ms)), id(5));
+            assert_eq!([4, 5, 6].map(is_later), [false, false, true]);
+        }
+        assert!(!is_later(Provenance::Plain, id(0)) && !is_later(Provenance::Strayed(None), id(0)));
+    }
+}

@@ -128,3 +128,20 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_a_pattern_wait_for_its_channels_and_for_any_if_there_are_too_many() {
+        let mut interruptions = Interruptions::default();
+        assert!(!interruptions.holds(b"*"));
+        for number in 0..COMPARED {
+            interruptions.channels.insert(format!("a{number}").into_bytes().into());
+        }
+        assert!(interruptions.holds(b"a*") && !interruptions.holds(b"b*"));
+        interruptions.channels.insert(b"c"[..].into());
+        assert!(interruptions.holds(b"b*"));
+    }
+}

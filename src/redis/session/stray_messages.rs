@@ -212,3 +212,56 @@ fn found(
         some.into_iter().zip(pages).map(|((name, after), page)| (name, after, page)).collect();
     StrayEntries { read, left }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::id::EntryId;
+
+    fn at(ms: u64) -> ReportedId {
+        EntryId { ms, seq: 0 }.into()
+    }
+
+    #[test]
+    fn a_channel_in_doubt_is_looked_up_from_its_oldest_message_after_its_deletion() {
+        let after = |strays: &Strays| strays.open.get(&b"a"[..]).map(|after| after.ms());
+        let mut strays = Strays::default();
+        strays.doubt(b"a", at(5));
+        strays.doubt(b"a", at(6));
+        assert_eq!(after(&strays), Some(5));
+        strays.doubt(b"a", at(4));
+        assert_eq!(after(&strays), Some(4));
+        strays.forget(b"a", at(3));
+        assert_eq!(after(&strays), Some(4));
+        strays.forget(b"a", at(7));
+        assert_eq!(after(&strays), Some(7));
+        assert!(!strays.is_settled() && strays.forgotten.is_empty());
+    }
+
+    #[test]
+    fn a_channel_that_is_deleted_during_a_lookup_is_looked_up_once_more() {
+        let mut strays = Strays::default();
+        strays.forget(b"a", at(5));
+        assert!(strays.is_settled() && strays.forgotten.is_empty());
+        strays.in_progress = true;
+        assert!(!strays.is_settled());
+        strays.forget(b"a", at(5));
+        assert!(strays.forgotten.contains(&b"a"[..]));
+        assert_eq!(strays.open.get(&b"a"[..]), Some(&at(5)));
+    }
+
+    #[test]
+    fn channels_without_a_page_are_looked_up_later() {
+        let some = || ["a", "b", "c"].map(|name| (Box::from(name.as_bytes()), at(1))).to_vec();
+        let names = |found: &StrayEntries| (found.read.len(), found.left.len());
+        let page = || Ok(StreamPage { more: true, ..StreamPage::default() });
+        assert_eq!(names(&found(some(), Vec::new())), (0, 3));
+        let error = ::redis::make_extension_error("WRONGTYPE".to_owned(), None);
+        let two = found(some(), vec![page(), Err(error)]);
+        assert_eq!(names(&two), (2, 1));
+        assert_eq!((&*two.read[1].0, two.read[1].2.more), (&b"b"[..], false));
+        assert_eq!((&*two.read[0].0, two.read[0].2.more), (&b"a"[..], true));
+        assert_eq!(&*two.left[0].0, b"c");
+        assert_eq!(names(&found(some(), vec![page(), page(), page()])), (3, 0));
+    }
+}

@@ -307,3 +307,20 @@ fn a_connection_for_reading_streams_is_closed_when_it_is_not_needed() {
         assert_eq!(redis.connections(), 2);
     });
 }
+
+#[test]
+fn a_line_tells_how_many_channels_are_forbidden() {
+    for (forbidden, line) in [
+        (&["c"][..], "cannot receive channel \"c\" from Redis: the user has no permission"),
+        (&["c", "d", "e"], " and 2 others from Redis: the user has no permission"),
+    ] {
+        run(async {
+            let (redis, nginx) = connected(Source::PubSub).await;
+            let names = forbidden.iter().map(|name| name.as_bytes().to_vec());
+            redis.state.borrow_mut().forbidden.extend(names);
+            nginx.open(forbidden);
+            until("it is logged", || nginx.logged("cannot receive channel") == 1).await;
+            assert_eq!(nginx.logged(line), 1, "{:?}", nginx.lines());
+        });
+    }
+}

@@ -299,3 +299,31 @@ fn each_of_many_quiet_streams_is_checked_in_turn() {
         assert!(streams.are_in_sync());
     });
 }
+
+#[test]
+fn a_loss_at_ids_of_the_distant_future_is_before_what_follows() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        let streams = nginx.follow(&["a"]).await;
+        let future = |seq| Some((wall() + 7_200_000, seq));
+        let first = future(1);
+        redis.state.borrow_mut().store.add(b"a", first, &[b"data", b"1"]);
+        redis.state.borrow_mut().deliver(b"__keyspace@0__:a", b"xadd");
+        nginx.receives("a", 1).await;
+        pass(2_000).await;
+        let id = streams.position();
+        {
+            let mut state = redis.state.borrow_mut();
+            for (seq, text) in [(1, "gone"), (2, "2"), (3, "3")] {
+                state.store.add(b"a", future(seq), &[b"data", text.as_bytes()]).unwrap();
+            }
+            state.store.trim(b"a", 2);
+            state.deliver(b"__keyspace@0__:a", b"xadd");
+        }
+        until("they arrive", || streams.resumed(&id).1.ends_with(&["3".to_owned()])).await;
+        let (gaps, events) = streams.resumed_events(&id);
+        let texts: Vec<&str> = events.iter().map(|(text, _)| &**text).collect();
+        assert_eq!((gaps, texts), (1, vec!["2", "3"]));
+        assert_eq!(streams.resumed(&events[0].1), (0, vec!["3".to_owned()]));
+    });
+}
