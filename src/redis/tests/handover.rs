@@ -288,3 +288,26 @@ fn an_event_without_the_token_during_a_reload_is_read_before_the_next_one() {
         assert_eq!(streams.resumed(&id), (0, ["1", "2", "3"].map(str::to_owned).to_vec()));
     });
 }
+
+#[test]
+fn a_holder_that_does_not_read_the_marker_is_not_awaited_for_ever() {
+    for nap in 1..4 {
+        run(async {
+            let Handover { redis, hub, old, new, streams, id } = handover(Source::PubSub).await;
+            let before = hub.hub.epoch();
+            redis.fault("PUBLISH sse:{sse}:ctl", Fault::Wait, 1);
+            old.retire();
+            until("the marker is sent", || redis.count("PUBLISH sse:{sse}:ctl") > 0).await;
+            old.pause(true);
+            redis.repair();
+            pass(5).await;
+            // The successor wakes up later than it wanted to.
+            new.pause(true);
+            pass(nap).await;
+            new.pause(false);
+            until("it has taken over", || hub.hub.epoch() > before).await;
+            redis.publish("a", "1");
+            until("it arrives", || streams.resumed(&id).1 == ["1"]).await;
+        });
+    }
+}

@@ -9,8 +9,8 @@ use crate::redis::address::Address;
 use crate::redis::context::{HubContext, Outbox};
 use crate::redis::keys::Keys;
 
-/// Returns the longest value that is read for a hub of this size, the bytes that are read at a time,
-/// and the bytes of messages that may wait.
+/// Returns, for a hub of this size, the longest value that is read, the bytes that are read at a
+/// time, and the bytes of messages that may wait.
 fn limits(bytes: usize, max_event: usize) -> (usize, usize, usize) {
     let region = Region::in_memory(bytes);
     let (history, runs, source) = (History { count: 100, age: 0 }, History::NONE, Source::PubSub);
