@@ -49,6 +49,8 @@ is_deeply([$nginx->workers], \@workers, 'the workers are the same');
 $nginx->configure(http => "$rest $news");
 is(($nginx->check_config)[0], 0, 'nginx -t does not disturb a running nginx');
 kill 'USR1', $nginx->pid;
+# If nginx has not done so before it reloads, new workers try it first, without the permission.
+$nginx->wait_lines(qr/reopening logs/, 1 + @workers);
 publish('/to-news', 5);
 ok($client->wait_data(5), 'reopening the log files does not disturb it either');
 

@@ -12,7 +12,8 @@ use SSE::WorkerConnection;
 
 my $stage = SSE::Stage->new(
     workers => 3,
-    http    => 'sse_hub default { zone 16m; history 20; } client_max_body_size 1m; client_body_buffer_size 1m;',
+    http    => 'sse_hub default { zone 16m; history 20; } client_max_body_size 1m; client_body_buffer_size 1m;
+                keepalive_requests 100000;',
     server  => <<'EOF_SERVER',
         location = /s     { sse_stream $arg_c; }
         location = /admin { sse_admin; }
@@ -32,13 +33,14 @@ while (@leaving < 100 && @streams < 1000) {
 is(scalar @leaving, 100, '100 clients are on the workers that go on');
 my %with = map { $_ => SSE::WorkerConnection->new($stage->port, $_) } $victim, @others;
 
-# Stops the worker in the middle of a large publish until it happens to hold the lock. On a busy machine it is mostly
+# Stops the worker in the middle of large publishes until it happens to hold the lock. On a busy machine it is mostly
 # waiting for a processor then, which takes more attempts, and longer ones.
+my @publishers = map { SSE::WorkerConnection->new($stage->port, $victim) } 1 .. 6;
 my ($refused, $once);
 my $attempts = 0;
 for (1 .. 4000) {
     $attempts++;
-    $with{$victim}->send(path => '/to/large', body => 'x' x 250_000);
+    $_->send(path => '/to/large', body => 'x' x 250_000) for @publishers;
     serve_for(rand 0.004 + $attempts / 50_000);
     $nginx->pause($victim);
     my $since = time();
@@ -46,7 +48,7 @@ for (1 .. 4000) {
     $once    = time() - $since;
     last if ($refused->{json}{error} // '') =~ /stopped/;
     $nginx->resume($victim);
-    wait_for(sub { !$with{$victim}->busy }, 10) or die 'a publish is not answered';
+    wait_for(sub { !grep { $_->busy } @publishers }, 60) or die 'a publish is not answered';
 }
 note("attempts: $attempts");
 is($refused->{status}, 503, 'while a stopped worker holds the lock, publishing on another is rejected');
@@ -92,7 +94,7 @@ ok(wait_for(sub { !grep { join(' ', $_->data) ne 'first second' } @back }, 10), 
 ok(wait_for(sub { my $info = ask($others[0], path => '/admin?channel=own-0'); ($info->{json}{subscribers} // 0) == (grep { $_->{path} eq '/s?c=own-0' && $_->is_open } @streams) }, 10),
     'the subscriber counts are right');
 
-$_->drop for values %with;
+$_->drop for values %with, @publishers;
 ok(scalar $nginx->wait_lines(qr/\[warn\] .*nothing is published: the hub's lock is held by a stopped process/), 'the log has the reason');
 $stage->ends_cleanly;
 done_testing();
