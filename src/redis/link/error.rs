@@ -189,12 +189,18 @@ mod tests {
         ] {
             assert_eq!(LinkError::from_error("a:1", &server(code, "")).kind, kind, "{code}");
         }
-        let refused = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
-        let error = LinkError::from_error("a:1", &refused);
-        assert_eq!(
-            (error.kind, &*error.to_string()),
-            (Kind::Unreachable, "a:1 refuses connections")
-        );
+        for (kind, what) in [
+            (io::ErrorKind::ConnectionRefused, "refuses connections"),
+            (io::ErrorKind::NotFound, "does not exist"),
+            (io::ErrorKind::TimedOut, "does not respond"),
+            (io::ErrorKind::BrokenPipe, "closes the connection"),
+            (io::ErrorKind::UnexpectedEof, "closes the connection"),
+            (io::ErrorKind::ConnectionReset, "closes the connection"),
+            (io::ErrorKind::ConnectionAborted, "closes the connection"),
+        ] {
+            let error = LinkError::from_error("a:1", &RedisError::from(io::Error::from(kind)));
+            assert_eq!((error.kind, error.to_string()), (Kind::Unreachable, format!("a:1 {what}")));
+        }
     }
 
     #[test]

@@ -131,3 +131,32 @@ fn a_lost_connection_is_not_relied_upon_before_all_channels_have_caught_up() {
         assert_eq!((gaps, texts), (0, ["1", "2"].map(str::to_owned).to_vec()));
     });
 }
+
+#[test]
+fn an_entry_that_is_too_large_is_skipped_with_a_line() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        redis.publish("b", &"x".repeat(200_000));
+        redis.publish("b", "2");
+        nginx.follow(&["b"]).await;
+        assert_eq!(nginx.texts("b"), ["2"]);
+        assert_eq!(nginx.logged("an event of 200000 bytes from Redis on channel \"b\""), 1);
+    });
+}
+
+#[test]
+fn the_hub_knows_which_channels_are_being_read() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let followed = nginx.follow(&["other"]).await;
+        redis.publish("a", "1");
+        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
+        let streams = nginx.open(&["a"]);
+        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        assert!(nginx.hub.are_catching_up(&streams.members));
+        assert!(!nginx.hub.are_catching_up(&followed.members));
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert!(!nginx.hub.are_catching_up(&streams.members));
+    });
+}
