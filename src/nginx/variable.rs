@@ -162,8 +162,9 @@ unsafe extern "C" fn get_for_each(
     set(unsafe { &mut *value }, text)
 }
 
-/// Whether a variable was declared.
+/// The result of declaring a variable.
 pub(super) enum Declared {
+    /// It was declared.
     Now,
     /// `set`, `map`, or another directive has defined a variable with this name before. nginx only
     /// refuses that in the opposite order.

@@ -35,8 +35,8 @@ use std::time::Duration;
 use tokio::time::{sleep, Instant};
 
 use crate::hub::{Now, Source};
-use fake::FakeRedis;
-use nginx::{hub_at, Nginx, SharedHub};
+use fake::{FakeRedis, Fault};
+use nginx::{hub_at, Nginx, SharedHub, Streams};
 
 /// The time at which each test starts, in ms since 1970.
 const START: u64 = 1_700_000_000_000;
@@ -102,6 +102,17 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         assert!(since.elapsed() < LONGEST, "it never happened that {what}");
         sleep(MOMENT).await;
     }
+}
+
+/// Opens streams of channel `a`, and perhaps of others, whose stream in Redis is being read: the
+/// reply is held until `FakeRedis::repair`.
+async fn open_while_held(redis: &FakeRedis, nginx: &Nginx, channels: &[&str]) -> Streams {
+    const READ: &str = "XREVRANGE sse:{sse}:s:a";
+    let before = redis.count(READ);
+    redis.fault(READ, Fault::Hold, 1);
+    let streams = nginx.open(channels);
+    until("it is read", || redis.count(READ) > before).await;
+    streams
 }
 
 /// Lets time pass.

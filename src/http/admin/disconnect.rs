@@ -149,6 +149,7 @@ impl UserDisconnection {
             Err(NoMemory) => Outcome::ERROR,
         }
     }
+
     /// Returns the end of the user's revocation in the hub, which may be an earlier one that ends
     /// later; 0 if there is none, or if the hub is locked.
     fn known_end(&self) -> u64 {

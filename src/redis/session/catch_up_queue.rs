@@ -25,8 +25,8 @@ use crate::sse::escaped::Escaped;
 /// How long a channel may take before it is logged.
 const LOG_AFTER: Duration = Duration::from_secs(5);
 
-/// After this time, a request for first pages counts as a long one.
-const BRIEF: Duration = Duration::from_secs(1);
+/// A request for first pages that has taken this long is slow.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// The channels that are catching up.
 pub struct CatchUpQueue {
@@ -35,6 +35,7 @@ pub struct CatchUpQueue {
     /// Channels with more than one page.
     long: VecDeque<Long>,
     first_task: Option<Task>,
+    /// When `first_task` was started.
     first_since: Instant,
     long_task: Option<Task>,
     /// The channel whose page was requested.
@@ -71,7 +72,7 @@ impl CatchUpQueue {
 
     /// Whether channels have more than one page, or first pages take long.
     pub fn is_long(&self) -> bool {
-        let is_slow = self.first_task.is_some() && self.first_since.elapsed() >= BRIEF;
+        let is_slow = self.first_task.is_some() && self.first_since.elapsed() >= SLOW;
         is_slow || self.long_task.is_some() || !self.long.is_empty()
     }
 

@@ -34,9 +34,7 @@ fn messages_wait_until_the_history_is_read() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
         redis.publish("a", "1");
-        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
-        let streams = nginx.open(&["a", "b"]);
-        until("the stream is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        let streams = open_while_held(&redis, &nginx, &["a", "b"]).await;
         redis.plain("a", "plain 1");
         redis.publish("a", "2");
         redis.plain("a", "plain 2");
@@ -254,9 +252,7 @@ fn a_channel_without_streams_is_left_after_ten_seconds() {
 fn too_many_messages_during_a_slow_catch_up_are_dropped_and_durable_ones_read() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
-        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
-        let streams = nginx.open(&["a"]);
-        until("the stream is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        let streams = open_while_held(&redis, &nginx, &["a"]).await;
         let text = "x".repeat(4_000);
         (0..150).for_each(|_| redis.plain("a", &text));
         redis.publish("a", "durable");

@@ -154,9 +154,7 @@ fn a_channel_that_is_deleted_while_it_is_read_has_nothing_from_before() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
         redis.publish("a", "1");
-        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
-        let streams = nginx.open(&["a"]);
-        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        let streams = open_while_held(&redis, &nginx, &["a"]).await;
         redis.plain("a", "plain");
         assert_eq!(nginx.run(forget("a")).await, Ok(ScriptResult::Forgotten(1)));
         redis.publish("a", "2");
@@ -207,9 +205,7 @@ fn a_channel_whose_message_is_in_doubt_while_it_is_read_is_read_once_more() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
         redis.publish("a", "1");
-        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
-        let streams = nginx.open(&["a"]);
-        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        let streams = open_while_held(&redis, &nginx, &["a"]).await;
         redis.forge("a", FORGED, &future_id(), "forged");
         pass(10).await;
         let read = redis.count("XRANGE sse:{sse}:s:a");

@@ -287,7 +287,8 @@ impl Nginx {
         self.retire_within(Duration::from_secs(60));
     }
 
-    /// The same, but channels that are catching up are read for at most this long before that.
+    /// Makes the process quit. It reads channels that are catching up for this long at most before
+    /// it hands the subscription over.
     pub fn retire_within(&self, patience: Duration) {
         self.phase.send_replace(Phase::Retiring { patience });
     }

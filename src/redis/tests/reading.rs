@@ -150,9 +150,7 @@ fn the_hub_knows_which_channels_are_being_read() {
         let (redis, nginx) = connected(Source::PubSub).await;
         let followed = nginx.follow(&["other"]).await;
         redis.publish("a", "1");
-        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
-        let streams = nginx.open(&["a"]);
-        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        let streams = open_while_held(&redis, &nginx, &["a"]).await;
         assert!(nginx.hub.are_catching_up(&streams.members));
         assert!(!nginx.hub.are_catching_up(&followed.members));
         redis.repair();
