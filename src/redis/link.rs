@@ -58,7 +58,14 @@ pub struct Link {
     /// Counts the received bytes.
     pub meter: Arc<Meter>,
     /// Reads and writes the socket until the last clone is dropped.
-    _driver: Arc<node::Driver>,
+    driver: Arc<node::Driver>,
+}
+
+impl Link {
+    /// Returns whether the connection has been closed, so that no further command can be sent.
+    pub fn is_closed(&self) -> bool {
+        self.driver.is_finished()
+    }
 }
 
 /// Connects to the node that holds the hub whose keys hash like `hub_key`, within three seconds.

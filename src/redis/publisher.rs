@@ -158,7 +158,7 @@ impl Publisher {
     /// Returns the connection, and makes it if there is none. If the caller gives up waiting, the
     /// connection is made nevertheless, for the next caller.
     async fn connection(self: &Rc<Self>) -> Result<Link, String> {
-        self.give_up_outdated();
+        self.give_up_unusable();
         loop {
             if let Some((link, _)) = &*self.link.borrow() {
                 return Ok(link.clone());
@@ -212,13 +212,15 @@ impl Publisher {
             && (hub.link() != crate::hub::RedisState::Up || hub.epoch() != epoch)
     }
 
-    /// Closes a connection from before the last reconnection of the subscription, if the hub can
-    /// move between nodes: a former master may not have noticed its demotion.
-    fn give_up_outdated(&self) {
-        let epoch = self.context.hub.epoch();
+    /// Gives up a connection that Redis has closed, on which a command would fail as if it had been
+    /// sent; and one from before the last reconnection of the subscription, if the hub can move
+    /// between nodes: a former master may not have noticed its demotion.
+    fn give_up_unusable(&self) {
+        let (epoch, may_move) = (self.context.hub.epoch(), self.context.address.may_move());
         let mut held = self.link.borrow_mut();
-        if self.context.address.may_move() && held.as_ref().is_some_and(|(_, made)| *made != epoch)
-        {
+        let is_unusable =
+            |(link, made): &(Link, u64)| link.is_closed() || may_move && *made != epoch;
+        if held.as_ref().is_some_and(is_unusable) {
             *held = None;
         }
     }

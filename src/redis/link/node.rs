@@ -31,6 +31,11 @@ impl Driver {
     fn of(driver: impl Future<Output = ()> + Send + 'static) -> Driver {
         Driver(tokio::spawn(driver))
     }
+
+    /// Returns whether the task has ended, because the connection was closed.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
 }
 
 impl Drop for Driver {
@@ -53,7 +58,7 @@ pub(super) async fn master(
     in_time(HOST, &peer, check(&mut connection, &peer)).await?;
     let made = MADE.fetch_add(1, Ordering::Relaxed);
     let meter = bounds.meter.clone();
-    Ok(Link { connection, address: peer, made, meter, _driver: Arc::new(driver) })
+    Ok(Link { connection, address: peer, made, meter, driver: Arc::new(driver) })
 }
 
 /// Connects to a node of any kind, within `limit`.

@@ -57,6 +57,18 @@ fn a_publish_whose_reply_is_lost_is_repeated_and_takes_effect_once() {
 }
 
 #[test]
+fn a_publish_after_redis_has_closed_the_connection_was_certainly_not_sent() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        published(nginx.publish("a", "x").await);
+        redis.stop().await;
+        pass(5).await;
+        let rejected = nginx.publish("a", "y").await;
+        assert!(matches!(rejected, Err(Refusal::Unreachable(_))), "{rejected:?}");
+    });
+}
+
+#[test]
 fn a_refusal_of_redis_is_reported_without_the_command() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
