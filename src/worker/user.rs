@@ -134,8 +134,9 @@ impl<S: Socket> Worker<S> {
             }
             Ok(DisconnectedUsers::Unknown(newest)) => {
                 users.applied = newest;
-                let streams = users.streams.values().flatten();
-                users.to_end.extend(streams.map(|key| (*key, newest)));
+                // One pass over the slot map, as in a drain. To look up each user's list would take
+                // several times as long.
+                users.to_end.extend(self.streams.keys().map(|key| (key, newest)));
             }
             Err(_) => {}
         }
