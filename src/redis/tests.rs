@@ -26,6 +26,7 @@ mod streams;
 mod topologies;
 mod unfinished;
 mod users;
+mod wakeups;
 mod words;
 
 use std::cell::Cell;

@@ -179,15 +179,22 @@ mod tests {
 
     #[test]
     fn errors_say_what_is_to_be_done() {
-        for (code, kind) in [
-            ("NOAUTH", Kind::Auth),
-            ("WRONGPASS", Kind::Auth),
-            ("BUSY", Kind::NotReady),
-            ("MASTERDOWN", Kind::NotReady),
-            ("NOPROTO", Kind::TooOld),
-            ("WHATEVER", Kind::Other),
+        for (code, kind, what) in [
+            ("NOAUTH", Kind::Auth, "requires a password"),
+            ("WRONGPASS", Kind::Auth, "rejects the user name or password"),
+            ("NOPERM", Kind::Auth, "denies the user a required permission"),
+            ("LOADING", Kind::NotReady, "is still loading its data"),
+            ("READONLY", Kind::NotReady, "is a replica"),
+            ("MASTERDOWN", Kind::NotReady, "has lost its master"),
+            ("CLUSTERDOWN", Kind::NotReady, "is part of a cluster that is down"),
+            ("BUSY", Kind::NotReady, "is busy with a script"),
+            ("MISCONF", Kind::NotReady, "cannot write to its disk"),
+            ("NOPROTO", Kind::TooOld, "does not support RESP3 (Redis 6 or later is required)"),
+            ("DENIED", Kind::Auth, "is in protected mode and accepts local connections only"),
+            ("WHATEVER", Kind::Other, "cannot be used"),
         ] {
-            assert_eq!(LinkError::from_error("a:1", &server(code, "")).kind, kind, "{code}");
+            let error = LinkError::from_error("a:1", &server(code, ""));
+            assert_eq!((error.kind, error.to_string()), (kind, format!("a:1 {what}")), "{code}");
         }
         for (kind, what) in [
             (io::ErrorKind::ConnectionRefused, "refuses connections"),

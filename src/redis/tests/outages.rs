@@ -159,6 +159,42 @@ fn a_replica_is_not_used_until_it_is_a_master() {
 }
 
 #[test]
+fn a_user_who_may_not_ask_for_the_role_can_connect_and_other_errors_are_reported() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        redis.fault("ROLE", Fault::Reply(Reply::error("BUSY a script is running")), usize::MAX);
+        let nginx = hub.process();
+        until("it is logged", || nginx.logged("is busy with a script") == 1).await;
+        redis.repair();
+        let error = Reply::error("NOPERM no permission");
+        redis.fault("ROLE", Fault::Reply(error), usize::MAX);
+        nginx.is_up().await;
+    });
+}
+
+#[test]
+fn attempts_to_connect_for_reading_follow_at_once_and_then_after_longer_and_longer_pauses() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        redis.fault("ROLE", Fault::Reply(Reply::error("LOADING")), usize::MAX);
+        let before = redis.count("ROLE");
+        let streams = nginx.open(&["a"]);
+        let since = elapsed();
+        let mut attempts = Vec::new();
+        while attempts.len() < 8 {
+            until("it tries again", || redis.count("ROLE") - before > attempts.len()).await;
+            attempts.push(elapsed() - since);
+        }
+        let pauses: Vec<u64> = attempts.windows(2).map(|two| two[1] - two[0]).collect();
+        for (pause, expected) in pauses.iter().zip([0, 125, 250, 500, 1_000, 1_000, 1_000]) {
+            assert!((expected..expected + 60).contains(pause), "{pauses:?}");
+        }
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+    });
+}
+
+#[test]
 fn a_missing_or_wrong_password_is_logged_without_it() {
     run(async {
         let redis = FakeRedis::start().await;

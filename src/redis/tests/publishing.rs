@@ -161,6 +161,24 @@ fn publishes_that_wait_are_bounded() {
 }
 
 #[test]
+fn a_publish_that_is_answered_frees_its_own_bytes_only() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let most = 25 << 20;
+        let limit = ("proto-max-bulk-len".into(), most.to_string().into());
+        redis.state.borrow_mut().store.settings.extend([limit]);
+        published(nginx.publish("a", "x").await);
+        redis.fault("EVALSHA", Fault::Silence, 1);
+        let waiting = nginx.send(publish_command("a", &"x".repeat(20 << 20), None));
+        pass(10).await;
+        let too_large = nginx.publish("a", &"x".repeat(30 << 20)).await;
+        assert_eq!(too_large, Err(Refusal::TooLarge { most }));
+        assert_eq!(nginx.publish("a", &"x".repeat(50 << 20)).await, Err(Refusal::Busy));
+        assert!(nginx.result_of(waiting).is_none());
+    });
+}
+
+#[test]
 fn a_publish_is_not_sent_again_when_its_reply_could_not_be_awaited() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
