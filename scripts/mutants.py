@@ -33,6 +33,8 @@ LEFT_OUT = re.compile(r"/tests?\b|_tests\.rs$|^src/hub/invariants\.rs$|^src/hub/
 FIRST, NEXT = 1, 4
 # The processor time of tests without a mutant, and this many times more, is their limit. So is this memory.
 PATIENCE, MEMORY = 5, 8 << 30
+# In bytes. A function with many mutants needs several times its usual stack.
+STACK = 64 << 20
 # So many mutants are taken for each that is wanted, because some do not compile.
 SPARE = 1.4
 
@@ -227,7 +229,7 @@ def start(tree, command, environment, seconds):
     """Starts a test program, in a session of its own, which may take so many seconds of processor time."""
     return subprocess.Popen(
         command, cwd=tree, preexec_fn=limited(seconds),
-        env={**os.environ, "RUST_BACKTRACE": "0", "CARGO_MANIFEST_DIR": str(tree), **environment},
+        env={**os.environ, "RUST_BACKTRACE": "0", "RUST_MIN_STACK": str(STACK), "CARGO_MANIFEST_DIR": str(tree), **environment},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )
 
