@@ -31,6 +31,7 @@ my @before = map { scalar $_->lines } @nginx;
 my $reconnects = $one->reconnects;
 $redis->kill;
 serve_for(1);
+ok(wait_for(sub { !grep { $_->state ne 'down' } @nginx }, 5), 'the status reports that Redis is not reachable');
 $redis->start;
 back('after one second');
 
@@ -94,6 +95,7 @@ done_testing();
 sub back ($when) {
     ok($_->wait_up(10), "nginx is connected again $when") for @nginx;
     for my $at (0, 1) {
+        wait_for(sub { $nginx[$at]->lines >= $before[$at] + 2 });
         my @new = $nginx[$at]->lines;
         splice @new, 0, $before[$at];
         is(scalar @new, 2, 'with one line about the loss and one about the new connection') or diag(join "\n", @new);

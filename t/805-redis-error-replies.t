@@ -10,6 +10,9 @@ use SSE::EventIds qw(by_id);
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 use SSE::RedisStage;
+use SSE::TimerLatency;
+
+my $lateness = SSE::TimerLatency->measure;
 
 # nginx does not read for a while, and Redis disconnects it.
 my $strict  = SSE::Redis->start;
@@ -128,7 +131,7 @@ $slow->launch;
 ok(wait_for(sub { ($slow->ask('PING') || eval { $slow->command('PING') } || '') =~ /\ALOADING/ }), 'Redis is loading its data');
 my $loading = $wait->post('news', 'loading');
 like($loading->{status}, qr/\A50[34]\z/, "a publish to a loading Redis receives $loading->{status}");
-cmp_ok($loading->{took}, '<', 2.5, 'a publish receives its response in time');
+cmp_ok($loading->{took}, '<', 2.5 + 3 * $lateness->worst, 'a publish receives its response after two seconds at the latest');
 ok(wait_for(sub { $wait->post('news', 'loaded')->{status} == 201 }, 20), 'a publish is accepted when the data is loaded');
 is_deeply([grep { $_ ne 'loading' } $wait->got($eager, 'loaded')], ['before', 'loaded'], 'the event arrives');
 
