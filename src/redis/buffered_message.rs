@@ -53,3 +53,19 @@ impl BufferedMessage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_includes_the_type_and_the_data() {
+        let size = |event_type: &'static str, data: &'static str| {
+            let (id, prev) = Default::default();
+            let (event_type, data) = (event_type.as_bytes().into(), data.as_bytes().into());
+            let event = Message::Durable(Durable { id, prev, event_type, data });
+            BufferedMessage::copy_of(&event).size() - size_of::<BufferedMessage>()
+        };
+        assert_eq!((size("", ""), size("abc", ""), size("abc", "de")), (0, 3, 5));
+    }
+}

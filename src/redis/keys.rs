@@ -194,6 +194,8 @@ mod tests {
         assert_eq!(names.clock(), b"sse:{sse}:clock");
         assert_eq!(names.control(), b"sse:{sse}:ctl");
         assert_eq!(names.history(), b"sse:{sse}:history");
+        assert_eq!(names.users(), b"sse:{sse}:users");
+        assert_eq!(names.forgotten(), b"sse:{sse}:forgotten");
         assert_eq!(names.key(b"news", b"k1"), b"sse:{sse}:k:4:news:k1");
         assert_eq!(names.subject(b"news"), b"news");
         let names = Keys::new("shop:");

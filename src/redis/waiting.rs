@@ -216,6 +216,17 @@ mod tests {
         let ids: Vec<_> = rest.iter().map(BufferedMessage::id).collect();
         assert_eq!(ids, [Some(id(5)), Some(id(6)), Some(id(7)), None]);
         assert_eq!(all.sum(), 0);
+        // Only those that arrived before the reading began are subtracted.
+        for one in [message(1), durable(5)] {
+            waiting.keep(one, MOST);
+        }
+        waiting.reading_begins();
+        waiting.keep(message(2), MOST);
+        waiting.keep(durable(6), MOST);
+        assert_eq!(lengths(waiting.take_plain_before(is(&[5]))), [(id(5), 1)]);
+        assert_eq!(waiting.arrived_before(), 1);
+        assert_eq!(lengths(waiting.take_plain_before(is(&[6]))), [(id(6), 2)]);
+        assert_eq!(waiting.arrived_before(), 1);
     }
 
     #[test]

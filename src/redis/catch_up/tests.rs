@@ -263,3 +263,28 @@ fn what_is_trimmed_while_it_is_read_is_a_hole() {
     assert_eq!((fetched.missing, done), (up_to(15), false));
     assert_eq!(fetched.entries.first().map(|entry| entry.id.ms()), Some(16));
 }
+
+#[test]
+fn the_length_is_requested_once_and_only_of_a_stream_that_has_had_entries() {
+    let policy = policy(Source::PubSub, (100, 0));
+    let had = SyncState::Interrupted(entry_id(3).into());
+    let mut catch_up = CatchUp::new(Vec::new(), had, Some(entry_id(3).into()));
+    assert!(catch_up.range(policy).length);
+    let stream = PagedStream { entries: numbered(30), about: None, page: 10 };
+    catch_up.take(stream.page(&catch_up.range(policy)), policy);
+    assert!(!catch_up.range(policy).length);
+    assert!(!CatchUp::new(Vec::new(), had, None).range(policy).length);
+}
+
+#[test]
+fn a_history_that_may_be_kept_and_a_single_entry_are_read_once() {
+    let size = entry(1, None).size();
+    let pages = |last, kept| {
+        let policy = FetchPolicy { kept, ..policy(Source::PubSub, (100, 0)) };
+        let stream = PagedStream { entries: numbered(last), about: None, page: 100 };
+        let (numbers, _, pages) = caught(SyncState::Nothing, &stream, policy);
+        assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+        pages
+    };
+    assert_eq!([pages(1, size - 1), pages(2, 2 * size), pages(2, 2 * size - 1)], [1, 1, 2]);
+}

@@ -315,3 +315,21 @@ proptest! {
         prop_assert!(!counter.is_behind());
     }
 }
+
+#[test]
+fn what_was_deleted_behind_a_page_is_noticed_with_the_page_that_covers_it() {
+    let deleted = about(Some(1), 10, 9).map(|about| About { max_deleted: Some(id(8)), ..about });
+    let mut counter = counter(5, None);
+    let more = |page: StreamPage| StreamPage { more: true, ..page };
+    assert_eq!(counter.count(&more(page(&[6], deleted))), Complete);
+    assert_eq!(counter.count(&more(page(&[7], None))), Complete);
+    assert_eq!(counter.count(&page(&[9, 10], None)), lost_before(9));
+}
+
+#[test]
+fn a_loss_before_the_first_entry_that_is_known_is_no_news() {
+    let trimmed = || page(&[7], about(Some(7), 7, 1));
+    assert_eq!(counter(5, None).count(&trimmed()), lost_before(7));
+    let mut counter = counter(5, None).after_loss(id(7).before());
+    assert_eq!(counter.count(&trimmed()), Complete);
+}

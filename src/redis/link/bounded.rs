@@ -339,6 +339,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_an_end_is_passed_on_and_not_kept() {
+        let bytes = [b"$".to_vec(), vec![b'1'; 10 * MAX_HEADER]].concat();
+        for pieces in [1, MAX_HEADER - 1, MAX_HEADER, MAX_HEADER + 1] {
+            let passed = passed(Bounds::for_values(10), &bytes, pieces, 1_000);
+            assert!(passed.len() >= bytes.len() - MAX_HEADER, "{pieces}: {}", passed.len());
+            assert!(bytes.starts_with(&passed));
+        }
+    }
+
+    #[test]
     fn values_beyond_the_allowance_are_skipped_unless_they_are_short() {
         let bounds = Bounds::for_values(1000);
         bounds.meter.allow(250);

@@ -219,6 +219,20 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_the_client_are_recognized_by_their_kind() {
+        let judged = |kind: ErrorKind| {
+            let error = LinkError::from_error("a:1", &RedisError::from((kind, "words")));
+            (error.kind, error.to_string())
+        };
+        let is = |kind, what: &str| (kind, format!("a:1 {what}"));
+        let rejected = is(Kind::Auth, "rejects the user name or password");
+        assert_eq!(judged(ErrorKind::AuthenticationFailed), rejected);
+        assert_eq!(judged(ErrorKind::Parse), is(Kind::Other, "does not respond like Redis"));
+        assert_eq!(judged(ErrorKind::RESP3NotSupported).0, Kind::TooOld);
+        assert_eq!(judged(ErrorKind::Client), is(Kind::Other, "cannot be used"));
+    }
+
+    #[test]
     fn an_error_of_tls_is_reported_as_one() {
         let inner = rustls::Error::General("it is a test".to_string());
         let error = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, inner));

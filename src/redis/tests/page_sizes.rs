@@ -41,3 +41,22 @@ fn a_page_is_a_part_of_the_hub_within_limits_and_has_room_for_one_event() {
         assert_eq!(limits(16 * MIB, MIB), (long, long + 512, 4 * (long + 512)));
     });
 }
+
+#[test]
+fn a_request_that_waits_for_many_streams_asks_for_few_entries_of_each() {
+    run(async {
+        let (redis, nginx) = connected(Source::Streams).await;
+        let names: Vec<String> = (0..32).map(|number| format!("c{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        nginx.follow(&names).await;
+        for number in 0..20 {
+            redis.append(names[number], "x");
+            pass(50).await;
+        }
+        let commands = redis.state.borrow().commands.clone();
+        let counts = commands.iter().filter_map(|words| words.strip_prefix("XREAD COUNT "));
+        let counts: Vec<usize> = counts.map(|count| count.parse().unwrap()).collect();
+        assert!(counts.len() > 10, "{counts:?}");
+        assert!(counts.iter().all(|count| (1..=4_096 / 32).contains(count)), "{counts:?}");
+    });
+}

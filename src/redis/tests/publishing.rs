@@ -161,6 +161,24 @@ fn publishes_that_wait_are_bounded() {
 }
 
 #[test]
+fn as_many_publishes_as_may_wait_can_wait_again() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        published(nginx.publish("a", "x").await);
+        for _ in 0..2 {
+            redis.fault("EVALSHA", Fault::Silence, 1);
+            let waiting: Vec<u64> =
+                (0..10_000).map(|_| nginx.send(publish_command("a", "x", None))).collect();
+            pass(10).await;
+            assert_eq!(nginx.publish("a", "y").await, Err(Refusal::Busy));
+            pass(2_000).await;
+            assert!(nginx.result_of(waiting[9_999]).is_some());
+        }
+        published(nginx.publish("a", "z").await);
+    });
+}
+
+#[test]
 fn a_publish_that_is_answered_frees_its_own_bytes_only() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;

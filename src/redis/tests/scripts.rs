@@ -15,6 +15,14 @@ impl State {
             self.store.streams.remove(&keys[0]);
             return Reply::Int(1);
         }
+        if script.contains("-- Disconnects a user") {
+            let number = self.store.streams.get(&keys[0]).map_or(0, |users| users.last.0) + 1;
+            let names = [&b"user"[..], b"issued_before", b"until"];
+            let fields: Vec<&[u8]> =
+                names.iter().zip(args).flat_map(|(name, value)| [*name, value]).collect();
+            self.store.add(&keys[0], Some((number, 0)), &fields).unwrap();
+            return Reply::Int(number as i64);
+        }
         if script.contains("-- Publishes events for nginx") {
             let channel = channel_of(&keys[0]);
             return self.publish_batch(&names, &channel, keys.get(1), &args[1..]);

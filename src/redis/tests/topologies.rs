@@ -1,6 +1,7 @@
 //! The node that holds the hub is found through Sentinels, or is one of a cluster.
 
 use super::fake::Fault;
+use super::nginx::publish_command;
 use super::resp::Reply;
 use super::*;
 
@@ -27,6 +28,63 @@ fn a_host_is_found_by_its_name() {
         nginx.follow(&["a"]).await;
         redis.publish("a", "1");
         assert_eq!(nginx.receives("a", 1).await, ["1"]);
+    });
+}
+
+#[test]
+fn a_server_without_tls_is_not_used_over_tls() {
+    run_with_tcp(async {
+        let redis = FakeRedis::start_tcp().await;
+        let url = format!("rediss://127.0.0.1:{}", redis.port());
+        let nginx = hub_at(&url, Source::PubSub).process();
+        until("it is logged", || nginx.logged("Redis is unreachable") == 1).await;
+        pass(500).await;
+        assert_eq!(redis.count("HELLO"), 0);
+    });
+}
+
+#[test]
+fn a_publisher_keeps_its_connection_until_the_master_is_replaced() {
+    run_with_tcp(async {
+        let (old, new) = (FakeRedis::start_tcp().await, FakeRedis::start_tcp().await);
+        let sentinel = sentinel_of(&old).await;
+        let nginx = hub_at(&through(&[&sentinel]), Source::PubSub).process();
+        nginx.is_up().await;
+        for _ in 0..3 {
+            assert!(nginx.publish("a", "1").await.is_ok());
+        }
+        // The subscriber's, and the publisher's.
+        assert_eq!(old.count("ROLE"), 2);
+        // The old master goes on, and would accept events.
+        let published = old.count("EVALSHA");
+        sentinel.state.borrow_mut().master = Some(new.port());
+        sentinel.plain("+switch-master", "mymaster");
+        until("the new one is used", || new.count("SUBSCRIBE") > 0).await;
+        nginx.is_up().await;
+        assert!(nginx.publish("a", "2").await.is_ok());
+        assert_eq!((old.count("EVALSHA"), new.count("EVALSHA") > 0), (published, true));
+    });
+}
+
+#[test]
+fn an_event_that_a_replaced_master_stored_meanwhile_is_published_again() {
+    run_with_tcp(async {
+        let (old, new) = (FakeRedis::start_tcp().await, FakeRedis::start_tcp().await);
+        let sentinel = sentinel_of(&old).await;
+        let nginx = hub_at(&through(&[&sentinel]), Source::PubSub).process();
+        nginx.is_up().await;
+        assert!(nginx.publish("a", "1").await.is_ok());
+        old.fault("EVALSHA", Fault::Hold, 1);
+        let ticket = nginx.send(publish_command("a", "2", None));
+        pass(20).await;
+        sentinel.state.borrow_mut().master = Some(new.port());
+        sentinel.plain("+switch-master", "mymaster");
+        until("the new one is used", || new.count("SUBSCRIBE") > 0).await;
+        nginx.is_up().await;
+        old.repair();
+        until("it is answered", || nginx.result_of(ticket).is_some()).await;
+        assert!(nginx.result_of(ticket).is_some_and(|result| result.is_ok()));
+        assert!(new.state.borrow().store.streams.contains_key(&b"sse:{sse}:s:a"[..]));
     });
 }
 

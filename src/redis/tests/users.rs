@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::hub::{DisconnectedUsers, Revocation};
-use crate::redis::script::KEPT;
+use crate::redis::keys::Keys;
+use crate::redis::script::{Command, DisconnectCommand, ScriptResult, KEPT};
 
 const KEY: &[u8] = b"sse:{sse}:users";
 
@@ -51,6 +52,26 @@ fn disconnections_are_applied_once_within_a_second_in_their_order() {
         until("it is applied", || nginx.hub.users_read() == 4).await;
         assert_eq!(disconnected_after(&nginx, 3), Some(vec![9]));
         assert_eq!(nginx.hub.disconnections(), 4);
+    });
+}
+
+#[test]
+fn a_user_who_is_disconnected_here_is_disconnected_on_every_nginx() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let other = hub_at(&redis.url(), Source::PubSub).process();
+        other.is_up().await;
+        disconnect(&redis, 1, "6", (0, 0));
+        for user in ["7", "8"] {
+            let (user, names) = (user.as_bytes().to_vec(), Keys::new(""));
+            let command = DisconnectCommand { user, issued_before: 0, until: 0, names };
+            let result = nginx.run(Command::Disconnect(command)).await;
+            assert_eq!(result, Ok(ScriptResult::Disconnected));
+        }
+        for one in [&nginx, &other] {
+            until("it is applied", || one.hub.users_read() == 3).await;
+            assert_eq!(disconnected_after(one, 0), Some(vec![6, 7, 8]));
+        }
     });
 }
 
