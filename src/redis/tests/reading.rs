@@ -42,6 +42,21 @@ fn a_connection_for_reading_streams_that_is_lost_is_replaced_and_the_subscriptio
 }
 
 #[test]
+fn a_channel_is_in_sync_once_what_redis_had_sent_before_its_history_has_arrived() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        // With it, there is a connection for reading.
+        nginx.follow(&["a"]).await;
+        redis.fault("PING", Fault::Hold, usize::MAX);
+        let streams = nginx.open(&["b"]);
+        pass(500).await;
+        assert!(redis.count("XREVRANGE sse:{sse}:s:b") > 0 && !streams.are_in_sync());
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+    });
+}
+
+#[test]
 fn a_hub_is_not_connected_before_there_is_a_connection_for_reading_streams() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;

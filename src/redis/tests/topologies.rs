@@ -67,6 +67,23 @@ fn a_publisher_keeps_its_connection_until_the_master_is_replaced() {
 }
 
 #[test]
+fn streams_are_not_read_from_another_node_than_that_of_the_subscription() {
+    run_with_tcp(async {
+        let (old, new) = (FakeRedis::start_tcp().await, FakeRedis::start_tcp().await);
+        let sentinel = sentinel_of(&old).await;
+        let nginx = hub_at(&through(&[&sentinel]), Source::PubSub).process();
+        nginx.is_up().await;
+        sentinel.state.borrow_mut().master = Some(new.port());
+        new.publish("a", "1");
+        let streams = nginx.open(&["a"]);
+        until("it is noticed", || nginx.logged("the hub has moved from") == 1).await;
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert_eq!(nginx.texts("a"), ["1"]);
+        assert!(new.subscriptions().contains(&"a".to_owned()));
+    });
+}
+
+#[test]
 fn an_event_that_a_replaced_master_stored_meanwhile_is_published_again() {
     run_with_tcp(async {
         let (old, new) = (FakeRedis::start_tcp().await, FakeRedis::start_tcp().await);
