@@ -116,3 +116,39 @@ pub fn ingest(
     let events: Vec<IncomingEvent<'_>> = events.iter().map(|event| event.0).collect();
     hub.ingest(fence, &events, now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_an_event_was_received_is_changed_alone() {
+        let id = EntryId { ms: 5, seq: 0 };
+        let judged = JudgedId::from(id);
+        let entry = Entry {
+            id: id.into(),
+            prev: None,
+            number: Some(0),
+            event_type: b"t".to_vec(),
+            data: b"data".to_vec(),
+            skipped: 0,
+        };
+        let event = |provenance| {
+            OrderedEvent::from_entry(b"a", &entry, provenance, MonotonicTime::default())
+        };
+        let live = event(Provenance::Live(judged));
+        for (changed, provenance) in [
+            (live.strayed(), Provenance::Strayed(Some(judged))),
+            (live.since_subscribed(), Provenance::Joining(judged)),
+            (live.missed(), Provenance::Missed(judged)),
+            (live.plain_before(id), Provenance::Live(judged)),
+            (event(Provenance::Plain).plain_before(id), Provenance::PlainBefore(id)),
+            (event(Provenance::Plain).since_subscribed(), Provenance::Plain),
+        ] {
+            assert_eq!(changed.provenance(), provenance);
+            assert_eq!((changed.channel(), changed.size()), (&b"a"[..], 4));
+            assert_eq!(changed.0.event.event_type, b"t");
+            assert_eq!(changed.0.run_place, RunPlace::First);
+        }
+    }
+}

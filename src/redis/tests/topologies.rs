@@ -4,6 +4,7 @@ use super::fake::Fault;
 use super::nginx::publish_command;
 use super::resp::Reply;
 use super::*;
+use crate::redis::refusal::Refusal;
 
 /// Returns the URL of a hub behind Sentinels.
 fn through(sentinels: &[&FakeRedis]) -> String {
@@ -80,6 +81,25 @@ fn streams_are_not_read_from_another_node_than_that_of_the_subscription() {
         until("it is in sync", || streams.are_in_sync()).await;
         assert_eq!(nginx.texts("a"), ["1"]);
         assert!(new.subscriptions().contains(&"a".to_owned()));
+    });
+}
+
+#[test]
+fn a_publish_while_there_is_no_master_is_rejected_after_two_seconds() {
+    run_with_tcp(async {
+        let master = FakeRedis::start_tcp().await;
+        let sentinel = sentinel_of(&master).await;
+        let nginx = hub_at(&through(&[&sentinel]), Source::PubSub).process();
+        nginx.is_up().await;
+        assert!(nginx.publish("a", "1").await.is_ok());
+        sentinel.state.borrow_mut().master = None;
+        master.stop().await;
+        until("it is noticed", || nginx.hub.link() != crate::hub::RedisState::Up).await;
+        let since = elapsed();
+        let result = nginx.publish("a", "2").await;
+        let Err(Refusal::Unreachable(why)) = result else { panic!("{result:?}") };
+        assert_eq!(why, "the hub is moving to another node");
+        assert!((1_800..2_500).contains(&(elapsed() - since)), "{}", elapsed() - since);
     });
 }
 
