@@ -6,9 +6,12 @@ mod catching_up;
 mod clocks;
 mod doubts;
 mod fake;
+mod handing_over;
 mod handover;
+mod history_age;
 mod late_events;
 mod locks;
+mod losses;
 mod nginx;
 mod openings;
 mod outages;
@@ -49,6 +52,8 @@ const STRIDE: Duration = Duration::from_millis(20);
 const LONG: u64 = 2_500;
 
 thread_local! {
+    /// How far this machine's clock is ahead of that of Redis (ms).
+    static AHEAD: Cell<u64> = const { Cell::new(0) };
     static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
     static STEP: Cell<Duration> = const { Cell::new(MOMENT) };
 }
@@ -58,7 +63,7 @@ fn elapsed() -> u64 {
     STARTED.get().map_or(0, |started| started.elapsed().as_millis() as u64)
 }
 
-/// Returns the time since 1970 in ms.
+/// Returns the time in Redis since 1970 in ms.
 fn wall() -> u64 {
     START + elapsed()
 }
@@ -66,7 +71,7 @@ fn wall() -> u64 {
 /// Returns the time on the test's clock.
 fn now() -> Now {
     let mono = 1_000_000 + elapsed();
-    Now { mono, mono_ns: 0, wall: wall() }
+    Now { mono, mono_ns: 0, wall: wall() + AHEAD.get() }
 }
 
 /// Runs a test. Its clock stands still while anything can be done, and then goes on by 1 ms.
@@ -85,6 +90,7 @@ fn run_with_pause(pause: Duration, test: impl Future<Output = ()>) {
     let runtime = builder.enable_all().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         STARTED.set(Some(Instant::now()));
+        AHEAD.set(0);
         // Without this, the clock would jump to the next timeout while bytes are under way.
         tokio::task::spawn_local(async move {
             loop {

@@ -382,3 +382,6 @@ pub(in crate::redis) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Opti
         Push::TooLarge { .. } | Push::Subscribed { .. } | Push::End => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,7 @@ fn messages_wait_until_the_history_is_read() {
         redis.repair();
         until("they are in sync", || streams.are_in_sync()).await;
         assert_eq!(nginx.texts("a"), ["1", "plain 1", "2", "plain 2", "plain 3"]);
+        assert!(nginx.lines().is_empty(), "{:?}", nginx.lines());
     });
 }
 

@@ -133,6 +133,46 @@ fn the_time_is_that_of_redis_even_if_its_clock_is_set() {
 }
 
 #[test]
+fn ids_are_plausible_by_the_time_in_redis_if_its_clock_is_set() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        nginx.follow(&["a"]).await;
+        let ahead = wall() + 2 * HOUR;
+        let time = Reply::list([(ahead / 1_000).to_string(), "0".to_owned()]);
+        redis.fault("TIME", Fault::Reply(time), usize::MAX);
+        pass(4_000).await;
+        redis.state.borrow_mut().store.add(CLOCK, Some((ahead, 0)), &[b"t", b""]);
+        let id = redis.publish("a", "1");
+        nginx.receives("a", 1).await;
+        assert_eq!((id.0, entry_id(&nginx)), (ahead, id));
+        assert!(nginx.lines().is_empty(), "{:?}", nginx.lines());
+    });
+}
+
+#[test]
+fn an_id_from_when_this_machines_clock_was_far_ahead_is_not_written_to_the_clock() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        AHEAD.set(3 * HOUR);
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + 2 * HOUR, 0)), &[b"t", b""]);
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a", "b"]).await;
+        let given = redis.publish("a", "1");
+        nginx.receives("a", 1).await;
+        assert_eq!(entry_id(&nginx), given);
+        AHEAD.set(0);
+        redis.state.borrow_mut().store.streams.remove(CLOCK);
+        redis.disconnect();
+        pass(1_000).await;
+        nginx.is_up().await;
+        assert_eq!(nginx.logged("more than an hour in the future"), 0);
+        assert!(redis.publish("b", "2") < (START + HOUR, 0));
+        assert_eq!(nginx.receives("b", 1).await, ["2"]);
+    });
+}
+
+#[test]
 fn what_a_clock_that_fell_back_has_issued_is_new_although_its_ids_are_low() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;

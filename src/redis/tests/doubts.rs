@@ -181,6 +181,26 @@ fn a_forged_deletion_deletes_nothing() {
 }
 
 #[test]
+fn a_deletion_without_the_token_makes_nginx_restore_it_at_once() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        nginx.follow(&["a"]).await;
+        redis.publish("a", "1");
+        nginx.receives("a", 1).await;
+        // The next heartbeat is 3 s later.
+        let sent = redis.count("TIME");
+        until("a heartbeat is sent", || redis.count("TIME") > sent).await;
+        pass(100).await;
+        redis.state.borrow_mut().store.hashes.remove(HISTORY);
+        redis.state.borrow_mut().forget(&Keys::new(""), "a");
+        pass(100).await;
+        let state = redis.state.borrow();
+        let settings = state.store.hashes.get(HISTORY);
+        assert!(settings.is_some_and(|settings| settings.contains_key(&b"token"[..])));
+    });
+}
+
+#[test]
 fn a_channel_that_is_deleted_while_it_is_looked_up_has_nothing_from_before() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;

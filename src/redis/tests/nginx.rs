@@ -362,8 +362,17 @@ impl Streams {
 
     /// Returns the same for channels, with the id of each event.
     pub fn resumed_events(&self, id: &str) -> (usize, Vec<(String, String)>) {
-        let resume = Resume::From(id.into());
-        let begun = self.hub.begin(&self.members, &resume, Runs::Joined, now()).unwrap();
+        self.received(&Resume::From(id.into()))
+    }
+
+    /// Returns the texts that a client without an id receives first.
+    pub fn history(&self) -> Vec<String> {
+        let (_, events) = self.received(&Resume::Fresh { newest: 100 });
+        events.into_iter().map(|(text, _)| text).collect()
+    }
+
+    fn received(&self, resume: &Resume) -> (usize, Vec<(String, String)>) {
+        let begun = self.hub.begin(&self.members, resume, Runs::Joined, now()).unwrap();
         let (mut gaps, mut events) = (0, Vec::new());
         let Some(mut cursor) = begun.cursor else { return (0, events) };
         loop {

@@ -3,9 +3,15 @@
 
 use super::doubts::{forget, FORGED};
 use super::fake::Fault;
+use super::nginx::context_of;
+use super::resp::Reply;
 use super::*;
+use crate::hub::{FencingToken, ReportedId, SyncState};
+use crate::redis::entry::Entry;
 use crate::redis::keys::Keys;
 use crate::redis::script::ScriptResult;
+use crate::redis::session::{Holder, Session};
+use crate::redis::wakes::ThreadWaker;
 
 /// A hub whose channels `a` and `b` have been in sync, and whose next connection has to wait for
 /// the entries of their streams.
@@ -158,5 +164,77 @@ fn a_deletion_by_this_nginx_is_counted() {
         redis.publish("a", "1");
         assert_eq!(nginx.run(forget("a")).await, Ok(ScriptResult::Forgotten(1)));
         assert_eq!(nginx.run(forget("a")).await, Ok(ScriptResult::Forgotten(0)));
+    });
+}
+
+/// Reads what channels have missed, as before events are delivered. Returns the bytes that were read
+/// and how many of the channels are left for later.
+async fn read_together(redis: &FakeRedis, channels: &[&str]) -> (usize, usize) {
+    let hub = hub_at(&redis.url(), Source::PubSub);
+    let (claim, fence) = (hub.hub.claim_slot().unwrap(), FencingToken::none());
+    let woken = ThreadWaker::for_this_thread(hub.wakers).woken;
+    let context = std::rc::Rc::new(context_of(&hub).0);
+    let session = Session::connect(context, Holder { claim, fence, woken }).await;
+    let known = SyncState::Interrupted(ReportedId::default());
+    let wanted = channels.iter().map(|name| (name.as_bytes().into(), known)).collect();
+    let caught = session.ok().unwrap().catch_up_together(wanted).await;
+    let (caught, left) = caught.ok().unwrap();
+    assert_eq!(caught.len() + left.len(), channels.len());
+    let entries = caught.iter().flat_map(|one| &one.fetched.entries);
+    (entries.map(Entry::size).sum(), left.len())
+}
+
+#[test]
+fn what_is_read_before_events_are_delivered_is_limited() {
+    const KIB: usize = 1_024;
+    run(async {
+        let redis = FakeRedis::start().await;
+        let text = "x".repeat(3 * KIB);
+        // Channels with one page each.
+        let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in &names {
+            (0..8).for_each(|_| _ = redis.publish(name, &text));
+        }
+        let (bytes, left) = read_together(&redis, &names).await;
+        assert!((512 * KIB..640 * KIB).contains(&bytes) && left > 0, "{bytes} {left}");
+        assert_eq!(read_together(&redis, &names[..16]).await.1, 0);
+        // Channels with several pages.
+        for name in ["a", "b"] {
+            (0..100).for_each(|_| _ = redis.publish(name, &text));
+        }
+        let (bytes, left) = read_together(&redis, &["a", "b"]).await;
+        assert!((300 * KIB..512 * KIB).contains(&bytes) && left == 1, "{bytes} {left}");
+        for name in ["c", "d"] {
+            (0..50).for_each(|_| _ = redis.publish(name, &text));
+        }
+        assert_eq!(read_together(&redis, &["c", "d"]).await.1, 0);
+    });
+}
+
+#[test]
+fn a_user_who_may_not_use_the_control_channel_receives_all_others() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        redis.state.borrow_mut().forbidden.insert(b"sse:{sse}:ctl".to_vec());
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a"]).await;
+        redis.publish("a", "1");
+        assert_eq!(nginx.receives("a", 1).await, ["1"]);
+        assert_eq!(redis.subscriptions(), ["a"]);
+        assert!(nginx.lines().is_empty(), "{:?}", nginx.lines());
+    });
+}
+
+#[test]
+fn a_control_channel_that_cannot_be_subscribed_to_for_the_moment_is_tried_again() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let error = Reply::error("LOADING Redis is loading the dataset in memory");
+        redis.fault("SUBSCRIBE sse:{sse}:ctl", Fault::Reply(error), 1);
+        let nginx = hub.process();
+        nginx.is_up().await;
+        assert_eq!(redis.subscriptions(), ["sse:{sse}:ctl"]);
     });
 }

@@ -231,3 +231,18 @@ fn an_old_message_that_is_sent_again_does_not_repeat_history_for_patterns() {
         assert_eq!(nginx.texts("a1"), ["1", "2", "3"]);
     });
 }
+
+#[test]
+fn what_was_published_just_before_a_pattern_was_subscribed_to_is_a_gap() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        pass(1_500).await;
+        // A client has received this one from another nginx.
+        let (ms, seq) = redis.publish("a1", "1");
+        redis.publish("a1", "2");
+        let streams = nginx.follow_pattern("a*").await;
+        redis.publish("a1", "3");
+        until("it arrives", || nginx.texts("a1") == ["3"]).await;
+        assert_eq!(streams.resumed(&format!("{ms}-{seq}")), (1, vec!["3".to_owned()]));
+    });
+}

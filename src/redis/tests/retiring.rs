@@ -46,25 +46,29 @@ fn plain_messages_of_a_channel_that_is_being_read_are_not_lost() {
 
 #[test]
 fn plain_messages_of_a_channel_that_is_being_subscribed_to_are_not_lost() {
-    run(async {
-        let (redis, old, new) = two_processes().await;
-        redis.fault("SUBSCRIBE a", Fault::Wait, 1);
-        let streams = new.open(&["a"]);
-        until("it is subscribed to", || redis.count("SUBSCRIBE a") > 0).await;
-        // The successor is slow.
-        redis.fault(MARKER, Fault::Wait, 1);
-        old.retire();
-        pass(100).await;
-        redis.end_fault("SUBSCRIBE a");
-        until("it is", || redis.subscriptions().contains(&"a".to_owned())).await;
-        redis.plain("a", "1");
-        pass(300).await;
-        redis.repair();
-        until("it retires", || old.has_retired()).await;
-        until("it is in sync", || streams.are_in_sync()).await;
-        redis.plain("a", "2");
-        assert_eq!(new.receives("a", 2).await, ["1", "2"]);
-    });
+    // Before the old process looks for a successor, and while the successor waits.
+    for ms in [100, 600, 1_500] {
+        run(async {
+            let (redis, old, new) = two_processes().await;
+            redis.fault("SUBSCRIBE a", Fault::Wait, 1);
+            let streams = new.open(&["a"]);
+            until("it is subscribed to", || redis.count("SUBSCRIBE a") > 0).await;
+            // The successor is slow.
+            redis.fault(MARKER, Fault::Wait, 1);
+            old.retire();
+            pass(ms).await;
+            redis.end_fault("SUBSCRIBE a");
+            until("it is", || redis.subscriptions().contains(&"a".to_owned())).await;
+            redis.plain("a", "1");
+            pass(300).await;
+            redis.repair();
+            until("it retires", || old.has_retired()).await;
+            until("it is in sync", || streams.are_in_sync()).await;
+            redis.plain("a", "2");
+            assert_eq!(new.receives("a", 2).await, ["1", "2"]);
+            assert!(old.lines().is_empty(), "{:?}", old.lines());
+        });
+    }
 }
 
 #[test]
