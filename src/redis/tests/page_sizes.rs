@@ -49,8 +49,8 @@ fn a_request_that_waits_for_many_streams_asks_for_few_entries_of_each() {
         let names: Vec<String> = (0..32).map(|number| format!("c{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         nginx.follow(&names).await;
-        for number in 0..20 {
-            redis.append(names[number], "x");
+        for name in names.iter().take(20) {
+            redis.append(name, "x");
             pass(50).await;
         }
         let commands = redis.state.borrow().commands.clone();
