@@ -90,6 +90,8 @@ fn user_and_password_are_decoded() {
     assert_eq!(login_of("redis://:p@a"), (None, "p".to_string()));
     assert_eq!(login_of("redis://u%40x:p%3A%2F%25%C3%A9@a"), some("u@x", "p:/%é"));
     assert_eq!(login_of("redis://u:a:b@c@a"), some("u", "a:b@c"));
+    let login = Address::parse("redis://u:p@a").expect("a URL").login;
+    assert_eq!(format!("{login:?}"), "Some(Login)");
 }
 
 #[test]

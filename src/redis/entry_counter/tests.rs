@@ -54,6 +54,13 @@ fn an_entry_that_was_trimmed_before_it_was_read_is_noticed() {
 }
 
 #[test]
+fn an_entry_that_was_read_before_is_not_counted_again() {
+    let mut counter = counter(5, Some(5));
+    assert_eq!(counter.count(&page(&[5, 6], about(Some(1), 6, 6))), Complete);
+    assert_eq!(counter.count(&page(&[6], about(Some(1), 6, 6))), Complete);
+}
+
+#[test]
 fn what_is_added_after_a_page_is_counted_with_the_next() {
     let mut counter = counter(5, Some(5));
     assert_eq!(counter.count(&page(&[6], about(Some(1), 8, 8))), Complete);

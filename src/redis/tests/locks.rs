@@ -72,6 +72,21 @@ fn a_thread_publishes_retires_and_ends() {
 }
 
 #[test]
+fn a_thread_that_is_dropped_while_it_serves_has_ended() {
+    let redis = std::env::temp_dir().join("nginx-sse-test-nothing-listens");
+    let hub = hub_at(&format!("redis+unix://{}", redis.display()), Source::PubSub);
+    let (context, _outbox) = context_of(&hub);
+    let thread = Thread::start(vec![(0, context)], |main| Ok(std::thread::spawn(main))).unwrap();
+    let since = std::time::Instant::now();
+    while hub.hub.try_lease().is_some() {
+        assert!(since.elapsed() < LONGEST);
+        std::thread::sleep(MOMENT);
+    }
+    drop(thread);
+    assert!(hub.hub.try_lease().is_some());
+}
+
+#[test]
 fn a_thread_that_cannot_be_started_is_an_error() {
     let hub = hub_at("redis://127.0.0.1:1", Source::PubSub);
     let fails = |_| Err(std::io::Error::other("no thread"));

@@ -47,6 +47,8 @@ fn a_channel_is_in_sync_once_what_redis_had_sent_before_its_history_has_arrived(
         let (redis, nginx) = connected(Source::PubSub).await;
         // With it, there is a connection for reading.
         nginx.follow(&["a"]).await;
+        // Low watermarks are those of streams that applications write.
+        assert_eq!(redis.count("HMGET sse:{sse}:forgotten"), 0);
         redis.fault("PING", Fault::Hold, usize::MAX);
         let streams = nginx.open(&["b"]);
         pass(500).await;
