@@ -92,8 +92,7 @@ impl Session {
         &mut self,
         name: &[u8],
     ) -> Result<(), Ended> {
-        if !self.interruptions.channels.remove(name) || self.interruptions.channels.len() > COMPARED
-        {
+        if !self.interruptions.channels.remove(name) {
             return Ok(());
         }
         let interruptions = &self.interruptions;
