@@ -87,6 +87,25 @@ fn a_revocation_is_applied_with_its_times() {
         let user = nginx.hub.user(b"7");
         assert_eq!(revoked, [Revocation { user, issued_before, until: issued_before + 60_000 }]);
         assert_eq!(disconnected_after(&nginx, 0), Some(vec![7, 8]));
+        assert!(nginx.lines().is_empty(), "{:?}", nginx.lines());
+    });
+}
+
+#[test]
+fn a_revocation_that_has_to_make_room_for_another_is_logged() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        // More than this hub has room for.
+        let newest = 500;
+        for number in 1..=newest {
+            disconnect(&redis, number, &number.to_string(), (wall(), wall() + 60_000 + number));
+        }
+        until("they are read", || nginx.hub.users_read() == newest).await;
+        let (_, revoked) = nginx.hub.all_revocations().unwrap();
+        let displaced = newest as usize - revoked.len();
+        assert!(displaced > 0);
+        assert_eq!(nginx.logged("too many revoked users"), displaced);
+        assert_eq!(nginx.hub.revocation_end(nginx.hub.user(b"1")).unwrap(), 0);
     });
 }
 
