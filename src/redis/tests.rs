@@ -20,6 +20,7 @@ mod patterns;
 mod publishing;
 mod random;
 mod reading;
+mod reconnections;
 mod resp;
 mod retiring;
 mod runs;

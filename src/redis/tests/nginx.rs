@@ -17,8 +17,8 @@ use tokio::time::{sleep, Instant};
 
 use super::{now, until, MOMENT};
 use crate::hub::{
-    format, name_of_pattern, Counter, History, Hub, Membership, Plan, RedisState, Region, Resume,
-    Runs, SlotClaim, Source, Wakers,
+    format, name_of_pattern, Counter, History, Hub, Membership, Plan, RedisState, Region,
+    ReplayCursor, Resume, Runs, SlotClaim, Source, Wakers,
 };
 use crate::redis::address::Address;
 use crate::redis::context::{HubContext, LogLevel, Outbox, SharedWakers, ThreadEvent};
@@ -373,10 +373,14 @@ impl Streams {
 
     fn received(&self, resume: &Resume) -> (usize, Vec<(String, String)>) {
         let begun = self.hub.begin(&self.members, resume, Runs::Joined, now()).unwrap();
+        begun.cursor.map(|mut cursor| self.replayed_events(&mut cursor)).unwrap_or_default()
+    }
+
+    /// Returns what a replay finds: the number of gap events, and the texts and ids.
+    pub fn replayed_events(&self, cursor: &mut ReplayCursor) -> (usize, Vec<(String, String)>) {
         let (mut gaps, mut events) = (0, Vec::new());
-        let Some(mut cursor) = begun.cursor else { return (0, events) };
         loop {
-            let Some(batch) = self.hub.replay(&mut cursor, 100, usize::MAX, now()).unwrap() else {
+            let Some(batch) = self.hub.replay(cursor, 100, usize::MAX, now()).unwrap() else {
                 continue;
             };
             gaps += usize::from(batch.gap.is_some());

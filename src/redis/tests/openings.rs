@@ -123,18 +123,33 @@ fn a_channel_that_is_deleted_meanwhile_keeps_what_follows() {
 }
 
 #[test]
+fn patterns_receive_what_arrives_meanwhile_on_channels_without_streams() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let pattern = nginx.follow_pattern("c*").await;
+        let (streams, id) = reopening(&redis, &nginx, Fault::Hold).await;
+        redis.plain("c1", "3");
+        redis.publish("c2", "4");
+        redis.repair();
+        until("they are in sync", || streams.are_in_sync()).await;
+        assert_eq!(pattern.resumed(&id), (1, ["3", "4"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
 fn streams_that_are_slow_to_read_do_not_keep_the_hub_from_being_connected() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;
         let (streams, id) = reopening(&redis, &nginx, Fault::Hold).await;
         let since = elapsed();
+        redis.plain("b", "3");
         until("the hub is connected", || nginx.hub.link() == crate::hub::RedisState::Up).await;
         assert!(elapsed() - since < 4_000);
         assert!(!streams.are_in_sync());
-        redis.publish("b", "3");
+        redis.publish("b", "4");
         redis.repair();
         until("they are in sync", || streams.are_in_sync()).await;
-        assert_eq!(streams.resumed(&id), (0, ["1", "2", "3"].map(str::to_owned).to_vec()));
+        assert_eq!(streams.resumed(&id), (0, ["1", "2", "3", "4"].map(str::to_owned).to_vec()));
     });
 }
 
