@@ -21,6 +21,7 @@ mod publishing;
 mod random;
 mod reading;
 mod reconnections;
+mod refusals;
 mod resp;
 mod retiring;
 mod runs;
