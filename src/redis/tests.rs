@@ -27,6 +27,7 @@ mod retiring;
 mod runs;
 mod scripts;
 mod store;
+mod stream_losses;
 mod streams;
 mod topologies;
 mod unfinished;

@@ -2,6 +2,7 @@
 //! requested.
 
 use super::fake::Fault;
+use super::store::shown;
 use super::streams::notifies;
 use super::*;
 
@@ -64,17 +65,40 @@ fn a_barrier_that_is_requested_while_streams_are_read_waits_for_what_they_have_b
         nginx.is_up().await;
         nginx.follow(&["a"]).await;
         pass(1_500).await;
-        redis.fault("XRANGE a", Fault::Hold, 1);
-        let read = redis.count("XRANGE a");
-        redis.append("a", "1");
-        until("it is read", || redis.count("XRANGE a") > read).await;
+        let first = "XRANGE a (0-0";
+        redis.fault(first, Fault::Hold, 1);
+        let read = redis.count(first);
+        let id = redis.append("a", "1");
+        until("it is read", || redis.count(first) > read).await;
         redis.append("a", "2");
+        let next = format!("XRANGE a ({}", shown(id));
+        redis.fault(&next, Fault::Wait, 1);
         let number = request(&nginx);
         pass(100).await;
         assert!(!has_passed(&nginx, number));
+        redis.end_fault(first);
+        until("it is read once more", || redis.count(&next) > 0).await;
+        pass(100).await;
+        assert_eq!((nginx.texts("a").len(), has_passed(&nginx, number)), (1, false));
         redis.repair();
         until("it is passed", || has_passed(&nginx, number)).await;
         assert_eq!(nginx.texts("a"), ["1", "2"]);
+    });
+}
+
+#[test]
+fn a_barrier_is_passed_at_once_if_no_stream_has_grown() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        notifies(&redis, "Kt");
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a"]).await;
+        pass(1_500).await;
+        let since = elapsed();
+        let number = request(&nginx);
+        until("it is passed", || has_passed(&nginx, number)).await;
+        assert!(elapsed() - since < 50, "{}", elapsed() - since);
     });
 }
 
