@@ -229,3 +229,33 @@ fn messages_of_a_clock_that_fell_back_are_new_although_they_waited() {
         assert_eq!((gaps, texts), (0, ["3", "4", "5", "6"].map(str::to_owned).to_vec()));
     });
 }
+
+#[test]
+fn events_of_a_clock_that_falls_back_again_are_new_to_clients_that_return() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a", "b"]).await;
+        redis.publish("a", "1");
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
+        redis.publish("b", "2");
+        nginx.receives("b", 1).await;
+        redis.stop().await;
+        redis.state.borrow_mut().store.streams.remove(CLOCK);
+        redis.resume().await;
+        pass(1_000).await;
+        nginx.is_up().await;
+        let id = streams.position();
+        // It is lost once more after it was corrected, and a message waits until its channel, of
+        // which nothing is missing, was read.
+        redis.state.borrow_mut().store.streams.remove(CLOCK);
+        redis.fault("XRANGE sse:{sse}:s:a", Fault::Hold, 1);
+        let read = redis.count("XRANGE sse:{sse}:s:a");
+        redis.forge("a", super::doubts::FORGED, &format!("{}-0", wall() + 1_000), "forged");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a") > read).await;
+        assert!(redis.publish("a", "3") < (START + HOUR / 2, 0));
+        pass(10).await;
+        redis.repair();
+        until("they are in sync", || streams.are_in_sync()).await;
+        assert_eq!(streams.resumed(&id), (0, vec!["3".to_owned()]));
+    });
+}

@@ -260,3 +260,22 @@ fn channels_in_doubt_while_they_are_read_are_read_again_at_most_100_at_once_in_a
         assert_eq!(redis.count("XRANGE sse:{sse}:s:c") - before, 150);
     });
 }
+
+#[test]
+fn a_stream_that_has_not_started_over_is_described_once() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a"]).await;
+        let old = redis.publish("a", "1");
+        redis.publish("a", "2");
+        nginx.receives("a", 2).await;
+        redis.forge("a", FORGED, &super::store::shown(old), "forged");
+        until("it is described", || redis.count("XINFO") == 1).await;
+        until("it is in sync", || streams.are_in_sync()).await;
+        // An event that is missing later says nothing about that.
+        redis.publish_unheard("a", "3");
+        redis.publish("a", "4");
+        assert_eq!(nginx.receives("a", 4).await, ["1", "2", "3", "4"]);
+        assert_eq!(redis.count("XINFO"), 1);
+    });
+}

@@ -151,3 +151,46 @@ fn events_without_the_token_that_have_not_been_looked_up_are_read_by_the_next_pr
         });
     }
 }
+
+#[test]
+fn a_channel_that_is_requested_during_a_handover_does_not_cost_others_their_messages() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        let streams = new.follow(&["a"]).await;
+        let id = streams.position();
+        // Both have read the marker, but the successor does not know yet that it was published.
+        redis.fault(MARKER, Fault::Hold, 1);
+        old.retire();
+        until("the marker is published", || redis.count(MARKER) > 0).await;
+        pass(5).await;
+        let others = new.open(&["b"]);
+        pass(50).await;
+        redis.plain("b", "of a channel that neither is subscribed to");
+        redis.plain("a", "1");
+        pass(5).await;
+        // From here on, only the successor receives anything.
+        old.pause(true);
+        redis.plain("a", "2");
+        pass(5).await;
+        redis.repair();
+        until("they are in sync", || others.are_in_sync()).await;
+        redis.plain("b", "3");
+        new.receives("b", 1).await;
+        assert_eq!(streams.resumed(&id), (0, ["1", "2"].map(str::to_owned).to_vec()));
+        assert_eq!(new.texts("b"), ["3"]);
+    });
+}
+
+#[test]
+fn after_a_handover_the_position_goes_on_within_two_seconds() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        new.follow(&["a"]).await;
+        old.retire();
+        until("it retires", || old.has_retired()).await;
+        let given = redis.publish("of nobody here", "x");
+        pass(2_000).await;
+        let mark = new.hub.high_watermark().unwrap();
+        assert_eq!((mark.ms, mark.seq), given);
+    });
+}
