@@ -1,14 +1,42 @@
 //! The hub's lock is held by another process that does not release it, and the threads of
 //! processes start and end.
 
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 
 use super::nginx::{context_of, publish_command, Sockets};
 use super::*;
+use crate::hub::{Hub, RedisState};
 use crate::redis::context::ThreadEvent;
 use crate::redis::publisher::PublisherRequest;
 use crate::redis::refusal::Refusal;
 use crate::redis::thread::Thread;
+
+/// The hub's lock while another thread holds it.
+struct HeldLock {
+    release: mpsc::Sender<()>,
+    holder: std::thread::JoinHandle<()>,
+}
+
+impl HeldLock {
+    fn of(hub: &Hub) -> HeldLock {
+        let (release, released) = mpsc::channel();
+        let (held, is_held) = mpsc::channel();
+        let hub = hub.clone();
+        let holder = std::thread::spawn(move || {
+            hub.hold_lock(|| {
+                held.send(()).unwrap();
+                let _ = released.recv();
+            });
+        });
+        is_held.recv().unwrap();
+        HeldLock { release, holder }
+    }
+
+    fn release(self) {
+        drop(self.release);
+        self.holder.join().unwrap();
+    }
+}
 
 #[test]
 fn while_the_lock_is_held_nothing_is_lost_and_it_is_logged_once() {
@@ -16,27 +44,58 @@ fn while_the_lock_is_held_nothing_is_lost_and_it_is_logged_once() {
         let (redis, nginx) = connected(Source::PubSub).await;
         let streams = nginx.follow(&["a"]).await;
         let id = streams.position();
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let (held, is_held) = std::sync::mpsc::channel();
-        let hub = nginx.hub.clone();
-        let other = std::thread::spawn(move || {
-            hub.hold_lock(|| {
-                held.send(()).unwrap();
-                let _ = released.recv();
-            });
-        });
-        is_held.recv().unwrap();
+        let lock = HeldLock::of(&nginx.hub);
         redis.publish("a", "1");
         until("it is logged", || nginx.logged("cannot receive events from Redis") == 1).await;
         redis.plain("of nobody", "x");
         redis.publish("a", "2");
+        // No connection could be used before the lock is free.
+        pass(500).await;
+        let made = redis.state.borrow().made;
         pass(3_000).await;
-        release.send(()).unwrap();
-        other.join().unwrap();
+        assert_eq!(redis.state.borrow().made, made);
+        lock.release();
         until("it goes on", || nginx.logged("receiving events from Redis again") == 1).await;
         until("it is in sync", || streams.are_in_sync()).await;
         assert_eq!(streams.resumed(&id), (0, ["1", "2"].map(str::to_owned).to_vec()));
         assert_eq!(nginx.logged("cannot receive events from Redis"), 1);
+    });
+}
+
+#[test]
+fn a_held_lock_does_not_matter_while_nothing_arrives() {
+    run(async {
+        let (redis, nginx) = connected(Source::Streams).await;
+        nginx.follow(&["a"]).await;
+        pass(1_500).await;
+        let lock = HeldLock::of(&nginx.hub);
+        pass(3_000).await;
+        assert_eq!((nginx.hub.link(), nginx.logged("")), (RedisState::Up, 0));
+        lock.release();
+        redis.append("a", "1");
+        assert_eq!(nginx.receives("a", 1).await, ["1"]);
+    });
+}
+
+#[test]
+fn a_process_that_is_to_quit_does_not_wait_for_the_lock() {
+    run(async {
+        let (_redis, hub) = stage(Source::PubSub).await;
+        // Before it has a connection, and while it waits to make another one.
+        for is_connected in [false, true] {
+            let nginx = hub.process();
+            if is_connected {
+                nginx.is_up().await;
+            }
+            let lock = HeldLock::of(&nginx.hub);
+            pass(3_000).await;
+            assert_eq!(nginx.logged("cannot receive events from Redis"), usize::from(is_connected));
+            // No other process could do more.
+            assert!(nginx.hub.try_lease().is_none());
+            nginx.retire();
+            until("it retires", || nginx.has_retired()).await;
+            lock.release();
+        }
     });
 }
 
