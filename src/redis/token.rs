@@ -124,7 +124,6 @@ mod tests {
     #[test]
     fn a_token_is_not_shown() {
         let token = Token::random().unwrap();
-        let text = std::str::from_utf8(token.as_bytes()).unwrap().to_owned();
-        assert!(!format!("{token:?}").contains(&text));
+        assert_eq!(format!("{token:?}"), "Token(..)");
     }
 }

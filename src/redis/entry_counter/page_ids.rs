@@ -75,3 +75,20 @@ impl PageIds<'_> {
         hole.unwrap_or(self.had.after())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::id::EntryId;
+
+    #[test]
+    fn nothing_can_be_missing_between_an_id_and_the_next_possible_one() {
+        let id = |seq| ReportedId::from(EntryId { ms: 5, seq });
+        let before_first = |seq| {
+            let ids = [id(seq)];
+            let (had, loss_up_to) = (id(0), ReportedId::default());
+            PageIds { had, ids: &ids, more: false, loss_up_to }.before_first()
+        };
+        assert_eq!([before_first(1), before_first(2)], [None, Some(id(1))]);
+    }
+}

@@ -182,3 +182,13 @@ fn entries_that_disappear_behind_the_last_page_are_noticed_each_time() {
     assert_eq!(take(&[11], false, 12), (vec![11], Loss::Nothing, false));
     assert_eq!(take(&[], false, 12), (vec![], up_to(12), true));
 }
+
+#[test]
+fn an_entry_that_is_deleted_once_it_was_read_backwards_is_no_loss() {
+    let entries: Vec<Entry> = (5..9).map(|ms| entry(ms, None)).collect();
+    let max_deleted = Some(entry_id(7).into());
+    let about = Some(About { max_deleted, ..about(5, 8, true) });
+    let stream = PagedStream { entries, about, page: 2 };
+    let caught = caught(SyncState::Nothing, &stream, policy(Source::Streams, (10, 0)));
+    assert_eq!((caught.0, caught.1), (vec![5, 6, 7, 8], Loss::UpTo(entry_id(5).before())));
+}
