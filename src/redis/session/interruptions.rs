@@ -92,7 +92,9 @@ impl Session {
         &mut self,
         name: &[u8],
     ) -> Result<(), Ended> {
-        if !self.interruptions.channels.remove(name) {
+        // While there are too many channels, no pattern has to be looked at.
+        if !self.interruptions.channels.remove(name) || self.interruptions.channels.len() > COMPARED
+        {
             return Ok(());
         }
         let interruptions = &self.interruptions;
