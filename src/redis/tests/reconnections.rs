@@ -5,7 +5,7 @@ use super::fake::Fault;
 use super::nginx::Streams;
 use super::store::shown;
 use super::*;
-use crate::hub::{Elsewhere, Received, ReplayCursor};
+use crate::hub::{Elsewhere, History, Received, ReplayCursor};
 use crate::redis::keys::Keys;
 
 /// The stream of channel `a`, as it is read after an outage.
@@ -132,5 +132,50 @@ fn a_loss_between_pages_whose_id_says_nothing_comes_after_the_events_before_it()
         // What precedes a loss is not kept.
         assert_eq!(nginx.texts("a"), ["2"]);
         assert_eq!(streams.resumed(&id), (1, vec!["2".to_owned()]));
+    });
+}
+
+#[test]
+fn a_backlog_that_is_too_large_for_all_channels_to_wait_is_read_in_the_background() {
+    for (count, reads) in [(50, 1), (1_000, 2)] {
+        run(async {
+            let (redis, nginx) = connected(Source::PubSub).await;
+            // A page of small entries is not too large for the first reply.
+            let (streams, _) = outage(&redis, &nginx).await;
+            let had = redis.state.borrow().store.streams[&key("a")].entries[0].0;
+            (0..count).for_each(|_| _ = redis.publish("a", &"x".repeat(700)));
+            redis.publish("a", "newest");
+            let first_page = format!("{READ} ({}", shown(had));
+            let read = redis.count(&first_page);
+            redis.resume().await;
+            until("they are in sync", || streams.are_in_sync()).await;
+            assert_eq!(redis.count(&first_page) - read, reads);
+            assert_eq!(nginx.texts("a").last().unwrap(), "newest");
+        });
+    }
+}
+
+#[test]
+fn what_was_missed_is_as_old_as_its_ids_say() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        let history = History { count: 1, age: 60_000 };
+        let nginx = nginx::hub_of(&redis.url(), Source::PubSub, 1 << 20, history).process();
+        nginx.is_up().await;
+        let (streams, id) = outage(&redis, &nginx).await;
+        pass(120_000).await;
+        redis.publish("a", "2");
+        pass(30_000).await;
+        redis.publish("a", "3");
+        redis.resume().await;
+        until("they are in sync", || streams.are_in_sync()).await;
+        // What is younger than a minute is kept, and the newest event.
+        redis.publish("a", "4");
+        until("it arrives", || nginx.texts("a").ends_with(&["4".to_owned()])).await;
+        assert_eq!(streams.resumed(&id), (1, ["2", "3", "4"].map(str::to_owned).to_vec()));
+        pass(40_000).await;
+        redis.publish("a", "5");
+        until("it arrives", || nginx.texts("a").ends_with(&["5".to_owned()])).await;
+        assert_eq!(streams.resumed(&id), (1, ["3", "4", "5"].map(str::to_owned).to_vec()));
     });
 }
