@@ -184,6 +184,29 @@ fn a_pattern_that_is_opened_meanwhile_waits_for_the_channels_that_it_matches() {
 }
 
 #[test]
+fn a_pattern_that_is_opened_while_several_pages_are_read_waits_for_the_last_one() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let named = nginx.follow(&["a1"]).await;
+        redis.publish("a1", "1");
+        nginx.receives("a1", 1).await;
+        // Entries before and behind a loss are different pages.
+        let before = redis.publish_unheard("a1", "2");
+        let gone = redis.publish_unheard("a1", "gone");
+        redis.state.borrow_mut().store.delete(b"sse:{sse}:s:a1", gone);
+        let next = format!("XRANGE sse:{{sse}}:s:a1 ({}", super::store::shown(before));
+        redis.fault(&next, Fault::Hold, 1);
+        redis.publish("a1", "3");
+        until("the next page is read", || redis.count(&next) > 0).await;
+        let (mine, others) = (nginx.open_pattern("a*"), nginx.follow_pattern("b*").await);
+        pass(1_000).await;
+        assert!(others.are_in_sync() && !mine.are_in_sync() && !named.are_in_sync());
+        redis.repair();
+        until("they are in sync", || mine.are_in_sync() && named.are_in_sync()).await;
+    });
+}
+
+#[test]
 fn what_is_published_while_a_channel_is_read_arrives_once_through_the_pattern_too() {
     // The channel is read before these are published, or afterwards.
     for fault in [Fault::Hold, Fault::Wait] {

@@ -37,6 +37,11 @@ fn a_stream_of_several_channels_does_not_wait_for_a_forbidden_one() {
         // Nothing of the channel was received, so nothing of it is missing.
         pass(1_500).await;
         assert_eq!(pattern.resumed(&id), (0, Vec::new()));
+        // The position goes on, too.
+        let given = redis.publish("of nobody here", "x");
+        pass(1_100).await;
+        let mark = nginx.hub.high_watermark().unwrap();
+        assert_eq!((mark.ms, mark.seq), given);
     });
 }
 

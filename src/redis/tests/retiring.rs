@@ -194,3 +194,28 @@ fn after_a_handover_the_position_goes_on_within_two_seconds() {
         assert_eq!((mark.ms, mark.seq), given);
     });
 }
+
+#[test]
+fn a_pattern_goes_on_when_a_channel_that_it_waits_for_is_left_to_the_next_process() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        let (named, pattern) = (new.follow(&["a1"]).await, new.follow_pattern("a*").await);
+        redis.publish("a1", "1");
+        new.receives("a1", 1).await;
+        let id = pattern.position();
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, usize::MAX);
+        redis.publish_unheard("a1", "2");
+        redis.publish("a1", "3");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a1") > 0).await;
+        assert!(!pattern.are_in_sync());
+        redis.fault(MARKER, Fault::Hold, 1);
+        old.retire_within(Duration::from_millis(300));
+        until("the marker is published", || redis.count(MARKER) > 0).await;
+        assert!(pattern.are_in_sync() && !named.are_in_sync());
+        redis.repair();
+        until("it retires", || old.has_retired()).await;
+        until("they are in sync", || named.are_in_sync() && pattern.are_in_sync()).await;
+        assert_eq!(new.texts("a1"), ["1", "2", "3"]);
+        assert_eq!(pattern.resumed(&id).1, ["2", "3"]);
+    });
+}
