@@ -87,6 +87,34 @@ fn a_barrier_that_is_requested_while_streams_are_read_waits_for_what_they_have_b
 }
 
 #[test]
+fn a_barrier_is_not_passed_before_the_last_page_of_a_stream_is_read() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        notifies(&redis, "Kt");
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a"]).await;
+        pass(1_500).await;
+        let first = "XRANGE a (0-0";
+        redis.fault(first, Fault::Hold, 1);
+        // The next page has to be requested once more.
+        redis.fault("XRANGE a", Fault::Silence, 1);
+        let (all, read) = (redis.count("XRANGE a"), redis.count(first));
+        let text = "x".repeat(3_000);
+        (0..90).for_each(|_| _ = redis.append("a", &text));
+        let number = request(&nginx);
+        until("it is read", || redis.count(first) > read).await;
+        pass(10).await;
+        redis.end_fault(first);
+        until("the next page is read", || redis.count("XRANGE a") > all + 1).await;
+        pass(100).await;
+        assert!(!has_passed(&nginx, number) && nginx.texts("a").len() < 90);
+        until("it is passed", || has_passed(&nginx, number)).await;
+        assert_eq!(nginx.texts("a").len(), 90);
+    });
+}
+
+#[test]
 fn a_barrier_is_passed_at_once_if_no_stream_has_grown() {
     run(async {
         let (redis, hub) = stage(Source::Streams).await;
