@@ -182,18 +182,23 @@ fn a_deletion_by_this_nginx_is_counted() {
     });
 }
 
-/// Reads what channels have missed, as before events are delivered. Returns the bytes that were read
-/// and how many of the channels are left for later.
-async fn read_together(redis: &FakeRedis, channels: &[&str]) -> (usize, usize) {
+/// Returns a connection of a process that may not append.
+pub async fn session_of(redis: &FakeRedis) -> Session {
     let hub = hub_at(&redis.url(), Source::PubSub);
     let (claim, fence) = (hub.hub.claim_slot().unwrap(), FencingToken::none());
     let woken = ThreadWaker::for_this_thread(hub.wakers).woken;
     let context = std::rc::Rc::new(context_of(&hub).0);
     let session = Session::connect(context, Holder { claim, fence, woken }).await;
+    session.ok().unwrap()
+}
+
+/// Reads what channels have missed, as before events are delivered. Returns the bytes that were read
+/// and how many of the channels are left for later.
+async fn read_together(redis: &FakeRedis, channels: &[&str]) -> (usize, usize) {
+    let mut session = session_of(redis).await;
     let known = SyncState::Interrupted(ReportedId::default());
     let wanted = channels.iter().map(|name| (name.as_bytes().into(), known)).collect();
-    let caught = session.ok().unwrap().catch_up_together(wanted).await;
-    let (caught, left) = caught.ok().unwrap();
+    let (caught, left) = session.catch_up_together(wanted).await.ok().unwrap();
     assert_eq!(caught.len() + left.len(), channels.len());
     let entries = caught.iter().flat_map(|one| &one.fetched.entries);
     (entries.map(Entry::size).sum(), left.len())
