@@ -57,6 +57,25 @@ fn events_that_were_read_late_keep_their_ids_and_plain_messages_are_just_before_
 }
 
 #[test]
+fn an_event_that_waited_for_the_history_of_its_channel_keeps_its_id() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        nginx.follow(&["b"]).await;
+        let streams = open_while_held(&redis, &nginx, &["a"]).await;
+        let id = streams.position();
+        let given = redis.publish("a", "1");
+        pass(5).await;
+        // Another channel goes on meanwhile.
+        redis.publish("b", "2");
+        nginx.receives("b", 1).await;
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+        let expected = vec![("1".to_owned(), shown(given))];
+        assert_eq!(streams.resumed_events(&id), (0, expected));
+    });
+}
+
+#[test]
 fn a_stream_that_was_restored_without_anything_new_is_reported() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;

@@ -175,3 +175,16 @@ fn the_hub_knows_which_channels_are_being_read() {
         assert!(!nginx.hub.are_catching_up(&streams.members));
     });
 }
+
+#[test]
+fn entries_that_a_blocking_command_returns_are_not_read_once_more() {
+    run(async {
+        let (redis, nginx) = connected(Source::Streams).await;
+        redis.append("a", "1");
+        nginx.follow(&["a"]).await;
+        let read = redis.count("XRANGE a");
+        redis.append("a", "2");
+        assert_eq!(nginx.receives("a", 2).await, ["1", "2"]);
+        assert_eq!(redis.count("XRANGE a"), read);
+    });
+}
