@@ -5,6 +5,7 @@ mod barriers;
 mod catching_up;
 mod clocks;
 mod doubts;
+mod emptied;
 mod fake;
 mod handing_over;
 mod handover;

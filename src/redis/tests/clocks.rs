@@ -259,3 +259,36 @@ fn events_of_a_clock_that_falls_back_again_are_new_to_clients_that_return() {
         assert_eq!(streams.resumed(&id), (0, vec!["3".to_owned()]));
     });
 }
+
+#[test]
+fn a_user_who_may_not_read_the_clock_receives_events_by_name_and_through_patterns() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let error = Reply::error("NOPERM no permission for this key");
+        redis.fault("XREVRANGE sse:{sse}:clock", Fault::Reply(error), usize::MAX);
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a"]).await;
+        let pattern = nginx.follow_pattern("b*").await;
+        let id = pattern.position();
+        pass(3_000).await;
+        redis.publish("a", "1");
+        redis.publish("b1", "2");
+        nginx.receives("a", 1).await;
+        until("it arrives", || pattern.resumed(&id).1 == ["2"]).await;
+        // The connection is still the first one.
+        assert_eq!(redis.count("SUBSCRIBE sse:{sse}:ctl"), 1);
+    });
+}
+
+#[test]
+fn applications_streams_have_no_clock() {
+    run(async {
+        let (redis, nginx) = connected(Source::Streams).await;
+        nginx.follow(&["a"]).await;
+        redis.append("a", "1");
+        nginx.receives("a", 1).await;
+        pass(3_000).await;
+        assert_eq!(redis.count("XREVRANGE sse:{sse}:clock") + redis.count("XADD"), 0);
+    });
+}
