@@ -17,8 +17,8 @@ use tokio::time::{sleep, Instant};
 
 use super::{now, until, MOMENT};
 use crate::hub::{
-    format, name_of_pattern, Counter, History, Hub, Membership, Plan, RedisState, Region,
-    ReplayCursor, Resume, Runs, SlotClaim, Source, Wakers,
+    format, name_of_pattern, Counter, Elsewhere, History, Hub, Membership, PatternReplay, Plan,
+    Received, RedisState, Region, ReplayCursor, Resume, Runs, SlotClaim, Source, Wakers,
 };
 use crate::redis::address::Address;
 use crate::redis::context::{HubContext, LogLevel, Outbox, SharedWakers, ThreadEvent};
@@ -319,10 +319,21 @@ impl Streams {
 
     fn resumed_pattern(&self, name: &[u8], resume: &Resume) -> (usize, Vec<String>) {
         let begun = self.hub.begin_pattern_replay(&[name.into()], resume, now()).unwrap();
+        begun.cursor.map(|mut replay| self.replayed_pattern(&mut replay)).unwrap_or_default()
+    }
+
+    /// Returns what streams of the pattern receive that have been open since the log ended here.
+    pub fn received_through_pattern_since(&self, head: u64) -> (usize, Vec<String>) {
+        let names = vec![self.pattern.clone().unwrap().into()];
+        let until = self.hub.end_unless_catching_up(&names).unwrap();
+        let received = Received::merged_after(head, Elsewhere::Nothing);
+        self.replayed_pattern(&mut PatternReplay::since(received, until, names))
+    }
+
+    fn replayed_pattern(&self, replay: &mut PatternReplay) -> (usize, Vec<String>) {
         let (mut gaps, mut texts) = (0, Vec::new());
-        let Some(mut replay) = begun.cursor else { return (0, texts) };
         loop {
-            let batch = self.hub.replay_patterns(&mut replay, 100, usize::MAX, now()).unwrap();
+            let batch = self.hub.replay_patterns(replay, 100, usize::MAX, now()).unwrap();
             let Some(batch) = batch else { continue };
             if batch.gap.is_some() {
                 gaps += 1;

@@ -216,6 +216,7 @@ fn what_is_published_while_a_channel_is_read_arrives_once_through_the_pattern_to
             let id = pattern.position();
             redis.publish("a1", "1");
             until("it arrives", || pattern.resumed(&id).1.len() == 1).await;
+            let head = nginx.hub.head();
             redis.fault("XREVRANGE sse:{sse}:s:a1", fault, 1);
             let named = nginx.open(&["a1"]);
             until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a1") > 0).await;
@@ -227,9 +228,27 @@ fn what_is_published_while_a_channel_is_read_arrives_once_through_the_pattern_to
             until("it is in sync", || named.are_in_sync()).await;
             let expected = ["1", "2", "3", "4"].map(str::to_owned).to_vec();
             assert_eq!(nginx.texts("a1"), expected);
+            assert_eq!(pattern.received_through_pattern_since(head), (0, expected[1..].to_vec()));
             assert_eq!(pattern.resumed(&id), (0, expected));
         });
     }
+}
+
+#[test]
+fn the_history_of_a_channel_precedes_what_was_received_through_a_pattern_before_its_subscription() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        redis.publish("a1", "1");
+        let _pattern = nginx.follow_pattern("a*").await;
+        redis.fault("SUBSCRIBE a1", Fault::Wait, 1);
+        let named = nginx.open(&["a1"]);
+        until("it is subscribed to", || redis.count("SUBSCRIBE a1") > 0).await;
+        redis.publish("a1", "2");
+        nginx.receives("a1", 1).await;
+        redis.repair();
+        until("it is in sync", || named.are_in_sync()).await;
+        assert_eq!(nginx.texts("a1"), ["1", "2"]);
+    });
 }
 
 #[test]
