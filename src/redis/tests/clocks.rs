@@ -292,3 +292,22 @@ fn applications_streams_have_no_clock() {
         assert_eq!(redis.count("XREVRANGE sse:{sse}:clock") + redis.count("XADD"), 0);
     });
 }
+
+#[test]
+fn a_connection_that_is_restored_relies_on_what_the_last_one_has_received() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a"]).await;
+        redis.publish("a", "1");
+        nginx.receives("a", 1).await;
+        pass(1_500).await;
+        let id = streams.position();
+        redis.disconnect();
+        redis.publish("a", "2");
+        assert_eq!(nginx.receives("a", 2).await, ["1", "2"]);
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert_eq!(streams.resumed(&id), (0, vec!["2".to_owned()]));
+        // Only a stream that may have lost entries is described.
+        assert_eq!(redis.count("XINFO"), 0);
+    });
+}
