@@ -196,6 +196,7 @@ mod tests {
         assert!(outbox.take().is_empty());
         for round in 1..=2 {
             outbox.put(ThreadEvent::Retired);
+            assert_eq!(woken.load(Ordering::SeqCst), round);
             outbox.put(ThreadEvent::Died);
             assert_eq!(woken.load(Ordering::SeqCst), round);
             let taken = outbox.take();

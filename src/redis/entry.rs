@@ -170,6 +170,8 @@ mod tests {
         };
         assert_eq!(read(&["data", "D", "event", "E", "prev", "6-0"]), "E|D");
         assert_eq!(read(&["data", "D", "other", "O"]), "|D");
+        // The script adds `prev`, whatever else an entry has.
+        assert_eq!(read(&["payload", "P", "prev", "6-0"]), "|P");
         assert_eq!(read(&["payload", "P"]), "|P");
         assert_eq!(read(&["event", "E", "payload", "P"]), "E|P");
         assert_eq!(read(&["event", "E"]), "E|");

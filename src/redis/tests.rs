@@ -30,6 +30,7 @@ mod runs;
 mod scripts;
 mod store;
 mod streams;
+mod subscription_table;
 mod topologies;
 mod unfinished;
 mod users;

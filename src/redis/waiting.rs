@@ -232,6 +232,8 @@ mod tests {
     #[test]
     fn one_channel_takes_half_and_all_together_what_there_is() {
         let all = WaitingBytes::default();
+        let mut alone = all.for_channel();
+        assert_eq!(alone.keep(message(MOST / 2), MOST), Admission::Overflowed);
         let mut greedy = all.for_channel();
         let kept = (0..100).find_map(|_| match greedy.keep(message(1_000), MOST) {
             Admission::Waits => None,

@@ -265,6 +265,17 @@ fn what_is_trimmed_while_it_is_read_is_a_hole() {
 }
 
 #[test]
+fn an_entry_that_the_hub_has_had_is_not_appended_again() {
+    let policy = policy(Source::PubSub, (100, 0));
+    let had = SyncState::Interrupted(entry_id(3).into());
+    let mut catch_up = CatchUp::new(Vec::new(), had, None);
+    let page = StreamPage { entries: numbered(4)[2..].to_vec(), ..StreamPage::default() };
+    let (fetched, done) = catch_up.take(page, policy);
+    let ids: Vec<u64> = fetched.entries.iter().map(|entry| entry.id.ms()).collect();
+    assert_eq!((ids, fetched.missing, done), (vec![4], Loss::Nothing, true));
+}
+
+#[test]
 fn the_length_is_requested_once_and_only_of_a_stream_that_has_had_entries() {
     let policy = policy(Source::PubSub, (100, 0));
     let had = SyncState::Interrupted(entry_id(3).into());

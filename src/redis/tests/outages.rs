@@ -282,6 +282,18 @@ fn disconnected_users_that_cannot_be_read_are_logged_once() {
 }
 
 #[test]
+fn disconnected_users_that_cannot_be_read_for_a_moment_are_read_later() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let error = Reply::error("LOADING Redis is loading the dataset in memory");
+        redis.fault("XREVRANGE sse:{sse}:users", Fault::Reply(error), 2);
+        pass(5_000).await;
+        assert!(nginx.lines().is_empty(), "{:?}", nginx.lines());
+        assert_eq!(nginx.hub.link(), RedisState::Up);
+    });
+}
+
+#[test]
 fn a_reply_is_awaited_as_long_as_anything_arrives() {
     run(async {
         let (redis, nginx) = connected(Source::PubSub).await;

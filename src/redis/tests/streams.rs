@@ -205,6 +205,22 @@ fn a_key_that_becomes_something_else_spoils_no_other_stream() {
 }
 
 #[test]
+fn a_node_that_no_longer_serves_ends_the_connection_and_nothing_is_lost() {
+    run(async {
+        let (redis, nginx) = connected(Source::Streams).await;
+        let streams = nginx.follow(&["a"]).await;
+        redis.append("a", "1");
+        nginx.receives("a", 1).await;
+        let error = Reply::error("CLUSTERDOWN The cluster is down");
+        redis.fault("XREAD", Fault::Reply(error), 1);
+        until("it is noticed", || nginx.logged("lost the connection") == 1).await;
+        redis.append("a", "2");
+        assert_eq!(nginx.receives("a", 2).await, ["1", "2"]);
+        until("it is in sync", || streams.are_in_sync()).await;
+    });
+}
+
+#[test]
 fn a_deleted_stream_of_an_application_stays_and_is_no_longer_delivered() {
     run(async {
         let (redis, nginx) = notified().await;
