@@ -164,7 +164,7 @@ fn a_failover_is_noticed_without_an_announcement() {
 }
 
 #[test]
-fn a_sentinel_that_knows_no_master_and_what_is_no_sentinel_are_logged() {
+fn a_sentinel_that_knows_no_master_or_tells_none_and_what_is_no_sentinel_are_logged() {
     run_with_tcp(async {
         let sentinel = FakeRedis::start_tcp().await;
         let nginx = hub_at(&through(&[&sentinel]), Source::PubSub).process();
@@ -173,6 +173,10 @@ fn a_sentinel_that_knows_no_master_and_what_is_no_sentinel_are_logged() {
         other.fault("SENTINEL", Fault::Reply(Reply::error("ERR unknown command")), usize::MAX);
         let nginx = hub_at(&through(&[&other]), Source::PubSub).process();
         until("it is logged", || nginx.logged("is not a Sentinel") == 1).await;
+        let closed = FakeRedis::start_tcp().await;
+        closed.fault("SENTINEL", Fault::Reply(Reply::error("NOPERM no permission")), usize::MAX);
+        let nginx = hub_at(&through(&[&closed]), Source::PubSub).process();
+        until("it is logged", || nginx.logged("denies the user a required permission") == 1).await;
     });
 }
 
