@@ -72,6 +72,9 @@ fn a_secret_ends_before_one_line_break() {
         ("abc\r\n", "abc"),
         ("abc\n\n", "abc\n"),
         ("a bc ", "a bc "),
+        // No key, although it begins like one.
+        ("{abc", "{abc"),
+        (r#"{"a":1}"#, r#"{"a":1}"#),
     ] {
         let keys = trusted(file.as_bytes(), KeyFormat::Secret, &[]);
         assert_eq!(
