@@ -60,3 +60,23 @@ impl StreamLimits {
 fn has_expired(expires: Option<u64>, now: Now) -> bool {
     expires.is_some_and(|time| time < now.wall.saturating_add(STEP))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_deadline_is_the_earliest_and_at_most_a_minute_ahead() {
+        let now = Now { mono: 1_000, mono_ns: 0, wall: 500_000 };
+        let next = |age, expires, warn_at| {
+            StreamLimits { age, expires, warn_at, ..StreamLimits::default() }.next(now)
+        };
+        assert_eq!(next(None, None, None), None);
+        assert_eq!(next(Some(7_000), None, None), Some(7_000));
+        assert_eq!(next(Some(7_000), Some(503_000), None), Some(4_000 - STEP));
+        assert_eq!(next(Some(7_000), Some(503_000), Some(501_000)), Some(2_000));
+        assert_eq!(next(Some(900_000), None, None), Some(1_000 + MAX_AHEAD));
+        // What is over is due now.
+        assert_eq!(next(None, Some(1), None), Some(1_000));
+    }
+}

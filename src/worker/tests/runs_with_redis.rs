@@ -122,7 +122,9 @@ fn requests_that_wait_are_woken_but_are_no_subscribers() {
         setup.bench.worker.release_inquiry(ready);
     }
     assert!(!setup.bench.worker.has_inquiries());
-    // Nor other processes' streams.
+    // They leave nothing behind.
+    assert_eq!(setup.bench.worker.directory.len(), 0);
+    // Nor do they turn other processes' streams away.
     setup.live("a", 300);
     setup.bench.hub.set_link(setup.fence, RedisState::Connecting).unwrap();
     setup.bench.worker.inquire(&names, setup.bench.now).unwrap();
