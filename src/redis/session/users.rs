@@ -77,9 +77,9 @@ impl Session {
         for (id, fields) in &read.entries {
             let Some(next) = number_of(id) else { continue };
             if next != number + 1 {
-                // Entries in between are missing. They count as unread until the next one is applied,
-                // so that this is noticed again if the process dies before.
-                self.with_lock(|| hub.lose_users(fence, number)).await?;
+                // Entries in between are missing. They count as read, or a process that follows one
+                // that dies before the next entry would end all streams once more.
+                self.with_lock(|| hub.lose_users(fence, next - 1)).await?;
             }
             number = next;
             let text = |name: &[u8]| {
