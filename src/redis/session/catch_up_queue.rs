@@ -254,8 +254,8 @@ impl Session {
         let slowest = all.chain(in_progress).min_by_key(|(_, since)| *since);
         let what = match slowest.filter(|(_, since)| since.elapsed() > LOG_AFTER) {
             Some((name, since)) => format!(
-                "channel \"{}\" has not caught up with Redis after {} s: {}; other channels are not \
-                 affected",
+                "channel \"{}\" has not caught up with Redis after {} s: {}; other channels are \
+                 not affected",
                 Escaped(shown_name(name)),
                 since.elapsed().as_secs(),
                 trouble.as_deref().unwrap_or("its history is large"),

@@ -23,8 +23,8 @@ enum Settled {
 }
 
 impl Session {
-    /// Appends what was fetched of a channel. A plain message that waits is appended before an event
-    /// that arrived after it.
+    /// Appends what was fetched of a channel. A plain message that waits is appended before an
+    /// event that arrived after it.
     pub(in crate::redis) async fn append_fetched(
         &mut self,
         name: &[u8],

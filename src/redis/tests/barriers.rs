@@ -3,7 +3,7 @@
 
 use super::fake::Fault;
 use super::store::shown;
-use super::streams::notifies;
+use super::streams::{notified, notifies};
 use super::*;
 
 /// Requests a barrier, and wakes the holder.
@@ -59,10 +59,7 @@ fn streams_that_have_grown_are_read_to_their_ends_before_a_barrier_is_passed() {
 #[test]
 fn a_barrier_that_is_requested_while_streams_are_read_waits_for_what_they_have_by_then() {
     run(async {
-        let (redis, hub) = stage(Source::Streams).await;
-        notifies(&redis, "Kt");
-        let nginx = hub.process();
-        nginx.is_up().await;
+        let (redis, nginx) = notified().await;
         nginx.follow(&["a"]).await;
         pass(1_500).await;
         let first = "XRANGE a (0-0";
@@ -89,10 +86,7 @@ fn a_barrier_that_is_requested_while_streams_are_read_waits_for_what_they_have_b
 #[test]
 fn a_barrier_is_not_passed_before_the_last_page_of_a_stream_is_read() {
     run(async {
-        let (redis, hub) = stage(Source::Streams).await;
-        notifies(&redis, "Kt");
-        let nginx = hub.process();
-        nginx.is_up().await;
+        let (redis, nginx) = notified().await;
         nginx.follow(&["a"]).await;
         pass(1_500).await;
         let first = "XRANGE a (0-0";
@@ -117,10 +111,7 @@ fn a_barrier_is_not_passed_before_the_last_page_of_a_stream_is_read() {
 #[test]
 fn a_barrier_is_passed_at_once_if_no_stream_has_grown() {
     run(async {
-        let (redis, hub) = stage(Source::Streams).await;
-        notifies(&redis, "Kt");
-        let nginx = hub.process();
-        nginx.is_up().await;
+        let (_redis, nginx) = notified().await;
         nginx.follow(&["a"]).await;
         pass(1_500).await;
         let since = elapsed();

@@ -201,20 +201,27 @@ fn what_a_clock_that_fell_back_has_issued_is_new_although_its_ids_are_low() {
     });
 }
 
+/// Returns a Redis whose clock was half an hour ahead and then lost, and a process that has
+/// connected again, with its streams of `a` and `b`.
+async fn after_the_clock_fell_back() -> (FakeRedis, Nginx, Streams) {
+    let (redis, nginx) = connected(Source::PubSub).await;
+    let streams = nginx.follow(&["a", "b"]).await;
+    redis.publish("a", "1");
+    redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
+    redis.publish("b", "2");
+    nginx.receives("b", 1).await;
+    redis.stop().await;
+    redis.state.borrow_mut().store.streams.remove(CLOCK);
+    redis.resume().await;
+    pass(1_000).await;
+    nginx.is_up().await;
+    (redis, nginx, streams)
+}
+
 #[test]
 fn messages_of_a_clock_that_fell_back_are_new_although_they_waited() {
     run(async {
-        let (redis, nginx) = connected(Source::PubSub).await;
-        let streams = nginx.follow(&["a", "b"]).await;
-        redis.publish("a", "1");
-        redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
-        redis.publish("b", "2");
-        nginx.receives("b", 1).await;
-        redis.stop().await;
-        redis.state.borrow_mut().store.streams.remove(CLOCK);
-        redis.resume().await;
-        pass(1_000).await;
-        nginx.is_up().await;
+        let (redis, _nginx, streams) = after_the_clock_fell_back().await;
         let id = streams.position();
         redis.publish_unheard("a", "3");
         redis.fault("XRANGE sse:{sse}:s:a", Fault::Hold, 1);
@@ -233,17 +240,7 @@ fn messages_of_a_clock_that_fell_back_are_new_although_they_waited() {
 #[test]
 fn events_of_a_clock_that_falls_back_again_are_new_to_clients_that_return() {
     run(async {
-        let (redis, nginx) = connected(Source::PubSub).await;
-        let streams = nginx.follow(&["a", "b"]).await;
-        redis.publish("a", "1");
-        redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
-        redis.publish("b", "2");
-        nginx.receives("b", 1).await;
-        redis.stop().await;
-        redis.state.borrow_mut().store.streams.remove(CLOCK);
-        redis.resume().await;
-        pass(1_000).await;
-        nginx.is_up().await;
+        let (redis, _nginx, streams) = after_the_clock_fell_back().await;
         let id = streams.position();
         // It is lost once more after it was corrected, and a message waits until its channel, of
         // which nothing is missing, was read.

@@ -192,8 +192,8 @@ pub async fn session_of(redis: &FakeRedis) -> Session {
     session.ok().unwrap()
 }
 
-/// Reads what channels have missed, as before events are delivered. Returns the bytes that were read
-/// and how many of the channels are left for later.
+/// Reads what channels have missed, as before events are delivered. Returns the bytes that were
+/// read and how many of the channels are left for later.
 async fn read_together(redis: &FakeRedis, channels: &[&str]) -> (usize, usize) {
     let mut session = session_of(redis).await;
     let known = SyncState::Interrupted(ReportedId::default());

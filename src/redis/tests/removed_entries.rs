@@ -1,6 +1,6 @@
 //! Entries of applications' streams that are removed just before they are read.
 
-use super::streams::notifies;
+use super::streams::notified;
 use super::*;
 
 /// Adds two entries to a stream, and removes the first one before anybody can have read it.
@@ -30,10 +30,7 @@ fn a_loss_at_the_beginning_of_a_stream_is_reported_where_streams_are_polled() {
 #[test]
 fn a_loss_at_the_beginning_of_a_stream_is_reported_however_much_is_read_in_the_same_second() {
     run(async {
-        let (redis, hub) = stage(Source::Streams).await;
-        notifies(&redis, "Kt");
-        let nginx = hub.process();
-        nginx.is_up().await;
+        let (redis, nginx) = notified().await;
         let (streams, _others) = (nginx.follow(&["a"]).await, nginx.follow(&["b"]).await);
         redis.append("b", "0");
         nginx.receives("b", 1).await;

@@ -11,7 +11,8 @@ pub fn notifies(redis: &FakeRedis, flags: &str) {
     redis.state.borrow_mut().store.settings.insert(name, flags);
 }
 
-async fn notified() -> (FakeRedis, Nginx) {
+/// Starts a Redis that reports how streams grow, and a process that is connected to it.
+pub async fn notified() -> (FakeRedis, Nginx) {
     let (redis, hub) = stage(Source::Streams).await;
     notifies(&redis, "Kt");
     let nginx = hub.process();
